@@ -1,0 +1,85 @@
+"""Heads: from an embedding to class probabilities. Frozen values; each is also a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from edgegraft_edge.program import Draft, Program
+from edgegraft_edge.signal import Array
+
+
+class Head(Protocol):
+    """Anything that turns embeddings (n_windows, embedding_dim) into probabilities."""
+
+    def scores(self, z: Array) -> Array:
+        """Probabilities float32 (n_windows, n_classes), rows summing to one."""
+        ...
+
+    def program(self) -> Program:
+        """The same as a program that starts from the embedding."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """Softmax of an affine map; scaling of features and temperature are folded into it.
+
+    Attributes:
+        weight: float32 (embedding_dim, n_classes).
+        bias: float32 (n_classes,).
+
+    >>> import numpy as np
+    >>> head = LinearHead(np.eye(2, dtype=np.float32), np.zeros(2, dtype=np.float32))
+    >>> head.scores(np.array([[0.0, 0.0]])).tolist()
+    [[0.5, 0.5]]
+    """
+
+    weight: Array
+    bias: Array
+
+    def scores(self, z: Array) -> Array:
+        return self.program().run(z)
+
+    def program(self) -> Program:
+        draft = Draft()
+        logits = draft.add("add", draft.add("matmul", "x", self.weight), self.bias)
+        return draft.finish(draft.add("softmax", logits, axis=-1))
+
+
+@dataclass(frozen=True)
+class TreesHead:
+    """Mean of the leaf probabilities of binary trees.
+
+    Attributes:
+        feature: int64 (n_nodes,), the feature that a node asks.
+        threshold: float32 (n_nodes,), go left where the feature is at most this.
+        left, right: int64 (n_nodes,), the next nodes; left is -1 at a leaf.
+        value: float32 (n_nodes, n_classes), probabilities at a leaf.
+        roots: int64 (n_trees,).
+    """
+
+    feature: Array
+    threshold: Array
+    left: Array
+    right: Array
+    value: Array
+    roots: Array
+
+    def scores(self, z: Array) -> Array:
+        return self.program().run(z)
+
+    def program(self) -> Program:
+        draft = Draft()
+        return draft.finish(
+            draft.add(
+                "trees",
+                "x",
+                self.feature,
+                self.threshold,
+                self.left,
+                self.right,
+                self.value,
+                self.roots,
+            )
+        )

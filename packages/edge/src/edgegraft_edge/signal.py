@@ -1,0 +1,240 @@
+"""Signals as plain frozen values: channels, recordings, windows.
+
+Axes, everywhere: ``n_windows, n_channels, n_timepoints``; time is the last axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgegraft_edge.errors import DataError, Problem
+
+Array = NDArray[Any]
+UNLABELLED = ""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One measured quantity: its name and unit, e.g. ``Channel("acc_x", "m/s2")``."""
+
+    name: str
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class LabelSpan:
+    """A label that holds for samples ``start`` (included) to ``stop`` (excluded)."""
+
+    start: int
+    stop: int
+    label: str
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An unbroken, evenly sampled stretch of signal.
+
+    Attributes:
+        values: float32 (n_channels, n_timepoints).
+        channels: one per row of `values`.
+        rate_hz: samples a second.
+        labels: spans; they may leave parts unlabelled and never overlap.
+        group: person, machine or site that must not straddle a split; "" if unknown.
+        start_s: time of the first sample, seconds since 1970 (0.0 if unknown).
+        name: where it came from, for messages and reports.
+
+    A gap ends a recording: what follows the gap is another recording.
+    """
+
+    values: Array
+    channels: tuple[Channel, ...]
+    rate_hz: float
+    labels: tuple[LabelSpan, ...] = ()
+    group: str = ""
+    start_s: float = 0.0
+    name: str = ""
+
+    @property
+    def n_timepoints(self) -> int:
+        return int(self.values.shape[-1])
+
+    @property
+    def length_s(self) -> float:
+        return self.n_timepoints / self.rate_hz
+
+
+@dataclass(frozen=True)
+class WindowSpec:
+    """How windows are cut: length and stride in seconds, at a rate, over named channels.
+
+    >>> spec = WindowSpec(length_s=2.56, stride_s=1.28, rate_hz=50.0, channels=(Channel("x"),))
+    >>> spec.n_timepoints, spec.n_stride
+    (128, 64)
+    """
+
+    length_s: float
+    stride_s: float
+    rate_hz: float
+    channels: tuple[Channel, ...]
+
+    @property
+    def n_timepoints(self) -> int:
+        return max(1, round(self.length_s * self.rate_hz))
+
+    @property
+    def n_stride(self) -> int:
+        return max(1, round(self.stride_s * self.rate_hz))
+
+    @property
+    def n_channels(self) -> int:
+        return len(self.channels)
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        return tuple(channel.name for channel in self.channels)
+
+    @classmethod
+    def from_shape(
+        cls, n_channels: int, n_timepoints: int, rate_hz: float = 1.0, names: Sequence[str] = ()
+    ) -> WindowSpec:
+        """The spec of ready-made windows, of which only the shape and perhaps the rate is known."""
+        names = tuple(names) or tuple(f"c{index}" for index in range(n_channels))
+        length_s = n_timepoints / rate_hz
+        return cls(length_s, length_s, rate_hz, tuple(Channel(name) for name in names))
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows ready for a backbone, with what is known of each.
+
+    Attributes:
+        x: float32 (n_windows, n_channels, n_timepoints).
+        y: labels as text (n_windows,), "" where unlabelled; float targets for regression.
+        groups: text (n_windows,), the person, machine or site of each window; "" if unknown.
+        spec: how they were cut.
+        recording: int (n_windows,), which recording each window came from.
+        start: int (n_windows,), index of its first sample in that recording.
+        names: names of the recordings, indexed by `recording`.
+
+    Errors: `DataError` if the shapes do not belong together.
+
+    >>> windows = Windows.of(np.zeros((4, 3, 50)), y=["a", "a", "b", ""], rate_hz=25.0)
+    >>> len(windows), windows.classes, windows.labelled.tolist()
+    (4, ('a', 'b'), [True, True, True, False])
+    """
+
+    x: Array
+    y: Array
+    groups: Array
+    spec: WindowSpec
+    recording: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    start: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n_windows = len(self.x)
+        if len(self.recording) == 0 and n_windows:
+            object.__setattr__(self, "recording", np.arange(n_windows))
+        if len(self.start) == 0 and n_windows:
+            object.__setattr__(self, "start", np.zeros(n_windows, dtype=np.int64))
+        problems = [
+            Problem(
+                "shape-mismatch",
+                f"{name} has {len(values)} rows for {n_windows} windows",
+                "each window needs exactly one",
+                f"give {name} the length of x",
+            )
+            for name, values in (
+                ("y", self.y),
+                ("groups", self.groups),
+                ("recording", self.recording),
+                ("start", self.start),
+            )
+            if len(values) != n_windows
+        ]
+        if self.x.ndim != 3:
+            problems.append(
+                Problem(
+                    "window-shape",
+                    f"x has {self.x.ndim} axes, shape {self.x.shape}",
+                    "windows are (n_windows, n_channels, n_timepoints)",
+                    "reshape x; one channel is x[:, None, :]",
+                )
+            )
+        elif self.x.shape[1] != self.spec.n_channels:
+            problems.append(
+                Problem(
+                    "channel-count",
+                    f"x has {self.x.shape[1]} channels, the spec names {self.spec.n_channels}",
+                    "channels are bound by name",
+                    "name every channel once",
+                )
+            )
+        if problems:
+            raise DataError(problems)
+
+    @classmethod
+    def of(
+        cls,
+        x: Any,
+        y: Any = None,
+        groups: Any = None,
+        rate_hz: float = 1.0,
+        channels: Sequence[str] = (),
+    ) -> Windows:
+        """Windows from bare arrays; labels become text, missing ones ""."""
+        x = np.asarray(x, dtype=np.float32)
+        if x.ndim != 3:
+            raise DataError.of(
+                "window-shape",
+                f"x has {x.ndim} axes, shape {x.shape}",
+                "windows are (n_windows, n_channels, n_timepoints)",
+                "reshape x; one channel is x[:, None, :]",
+            )
+        n_windows, n_channels, n_timepoints = x.shape
+        blank = np.full(n_windows, UNLABELLED)
+        return cls(
+            x=x,
+            y=blank if y is None else np.asarray(y).astype(str),
+            groups=blank if groups is None else np.asarray(groups).astype(str),
+            spec=WindowSpec.from_shape(n_channels, n_timepoints, float(rate_hz), channels),
+        )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def labelled(self) -> Array:
+        """Bool (n_windows,): which windows carry a label."""
+        return np.asarray(self.y != UNLABELLED)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels that occur, sorted."""
+        return tuple(sorted({str(label) for label in self.y} - {UNLABELLED}))
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether at least two groups are known."""
+        return len(set(self.groups.tolist()) - {""}) > 1
+
+    def take(self, index: Any) -> Windows:
+        """The windows at `index` (integers or a bool mask), in that order."""
+        return replace(
+            self,
+            x=self.x[index],
+            y=self.y[index],
+            groups=self.groups[index],
+            recording=self.recording[index],
+            start=self.start[index],
+        )
+
+    def codes(self, classes: Sequence[str]) -> Array:
+        """Labels as int (n_windows,) positions in `classes`; -1 for labels that are not in it."""
+        position = {label: index for index, label in enumerate(classes)}
+        return np.array([position.get(str(label), -1) for label in self.y], dtype=np.int64)

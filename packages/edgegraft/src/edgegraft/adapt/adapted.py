@@ -1,0 +1,70 @@
+"""What adaptation gives: steps, one or several (backbone, head) members, and their history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgegraft.zoo.backbone import Backbone
+from edgegraft_edge.decision import Predictions
+from edgegraft_edge.heads import Head
+from edgegraft_edge.program import Draft, Program
+from edgegraft_edge.signal import Windows, WindowSpec
+
+
+class Predictor(Protocol):
+    """Anything that says something of windows: an `Adapted`, a loaded bundle, a device."""
+
+    def predict(self, windows: Windows) -> Predictions: ...
+
+
+@dataclass(frozen=True)
+class Member:
+    """A backbone with its head, and its weight in the mixture."""
+
+    backbone: Backbone
+    head: Head
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A model adapted to a device. One member, or a mixture of several.
+
+    Attributes:
+        steps: program applied to raw windows first.
+        members: their probabilities are averaged with their weights.
+        classes: names of the classes, the columns of the probabilities.
+        spec: the windows it takes.
+        lineage: how it came about (strategy, options, seed, backbone cards), plain JSON values.
+    """
+
+    steps: Program
+    members: tuple[Member, ...]
+    classes: tuple[str, ...]
+    spec: WindowSpec
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+
+    def predict(self, windows: Windows) -> Predictions:
+        """Class probabilities of windows."""
+        x = self.steps.run(windows.x)
+        total = sum(m.weight * m.head.scores(m.backbone.embed(x)) for m in self.members)
+        return Predictions(self.classes, np.asarray(total, dtype=np.float32))
+
+    @cached_property
+    def program(self) -> Program:
+        """The whole way from a raw window to class probabilities, as the device runs it."""
+        draft = Draft()
+        x = draft.call(self.steps)
+        total = ""
+        for member in self.members:
+            embedding = member.backbone.program(self.spec.n_channels, self.spec.n_timepoints)
+            scores = draft.call(member.head.program(), draft.call(embedding, x))
+            if len(self.members) > 1:
+                scores = draft.add("mul", scores, np.float32(member.weight))
+            total = draft.add("add", total, scores) if total else scores
+        return draft.finish(total)

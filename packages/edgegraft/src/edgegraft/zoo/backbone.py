@@ -1,0 +1,69 @@
+"""A backbone embeds windows; its card says what it is and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Protocol
+
+from edgegraft_edge.errors import ModelError
+from edgegraft_edge.program import Program
+from edgegraft_edge.signal import Array, Windows
+
+Kind = Literal["fixed", "pretrained", "random"]
+
+
+@dataclass(frozen=True)
+class BackboneCard:
+    """What is known of a backbone: `fixed` features, `pretrained` weights or `random` weights."""
+
+    name: str
+    architecture: str
+    summary: str
+    kind: Kind
+    licence: str
+    n_parameters: int = 0
+    rate_hz: float | None = None
+    data: str = ""
+    recipe: str = ""
+    seed: int = 0
+    weights: str = ""
+    checksum: str = ""
+    citation: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> BackboneCard:
+        """A card from TOML; an unknown or missing key is an error."""
+        known = {entry.name for entry in fields(cls)}
+        extra = sorted(set(data) - known)
+        try:
+            if extra:
+                raise TypeError(f"unknown keys {extra}")
+            return cls(**data)
+        except TypeError as error:
+            raise ModelError.of(
+                "card-form",
+                f"card {data.get('name', '?')!r}: {error}",
+                "a card has the keys of BackboneCard",
+                "see docs/add",
+            ) from error
+
+
+class Backbone(Protocol):
+    """Embeds windows. A frozen value: `fit` gives a new one."""
+
+    @property
+    def card(self) -> BackboneCard: ...
+
+    def fit(self, windows: Windows, *, seed: int) -> Backbone:
+        """Bind to these training windows (channels, rate, length, thresholds); no labels used."""
+        ...
+
+    def embed(self, x: Array) -> Array:
+        """(n_windows, n_channels, n_timepoints) -> float32 (n_windows, embedding_dim)."""
+        ...
+
+    def program(self, n_channels: int, n_timepoints: int) -> Program:
+        """The same computation as a program for the device."""
+        ...
