@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from edgegraft_edge.errors import DataError
 from edgegraft_edge.signal import Channel, WindowSpec
 from edgegraft_edge.windowing import Ring, bind, cut
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def _spec(length: int, stride: int, n_channels: int = 2) -> WindowSpec:

@@ -113,7 +113,8 @@ def bind(
     for wanted in spec.channels:
         count = names.count(wanted.name)
         if count != 1:
-            close = nearest(wanted.name, names) if names else "a source with channels"
+            spare = [name for name in names if name not in spec.channel_names]
+            close = nearest(wanted.name, spare) if spare else "nothing there fits"
             problems.append(
                 Problem(
                     "channel-missing" if count == 0 else "channel-repeated",
