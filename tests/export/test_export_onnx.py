@@ -70,6 +70,14 @@ def trees(seed: int = 0, depth: int = 3, n_trees: int = 4, n_features: int = 6) 
     return TreesHead(feature, threshold.astype(np.float32), left, right, value, np.array(roots))
 
 
+def square_conv() -> Program:
+    draft = Draft()
+    square = draft.add("reshape", "x", shape=[3, 4, 5])
+    weight, bias = RNG.normal(size=(6, 1, 2, 3)), RNG.normal(size=6)
+    conv = {"stride": [2, 1], "dilation": [1, 2], "groups": 3, "pad": [1, 2, 0, 3]}
+    return draft.finish(draft.add("conv2d", square, weight, bias, **conv))
+
+
 def flat_trees(head: TreesHead) -> Program:
     draft = Draft()
     flat = draft.add("slice", draft.add("reshape", "x", shape=[-1]), axis=1, start=0, stop=6)
@@ -104,6 +112,7 @@ CASES: dict[str, Program] = {
         groups=3,
         pad=[6, 5],
     ),
+    "conv2d": square_conv(),
     "frame": program_of("frame", length=6, hop=4),
     "mean": program_of("mean", axes=[2]),
     "sum": program_of("sum", axes=[1, 2], keepdims=False),

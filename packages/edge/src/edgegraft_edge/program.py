@@ -233,6 +233,35 @@ def _conv1d(
     return np.asarray(out + bias[:, None], dtype=np.float32)
 
 
+def _conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    *,
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> Array:
+    """x (n, c_in, h, w), weight (c_out, c_in / groups, kh, kw), bias (c_out,) -> (n, c_out, h, w).
+
+    `pad` is top, left, bottom, right. With kh = 1 the rows share a convolution along time.
+    """
+    n_windows = x.shape[0]
+    c_out, c_in, *taps = weight.shape
+    top, left, bottom, right = pad
+    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    spread = tuple((n - 1) * d + 1 for n, d in zip(taps, dilation, strict=True))
+    patches = sliding_window_view(x, spread, axis=(2, 3))
+    patches = patches[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+    height, width = patches.shape[2:4]
+    patches = patches.transpose(0, 1, 4, 5, 2, 3)
+    patches = patches.reshape(n_windows, groups, c_in * taps[0] * taps[1], height * width)
+    kernels = weight.reshape(groups, c_out // groups, c_in * taps[0] * taps[1])
+    out = np.matmul(kernels, patches).reshape(n_windows, c_out, height, width)
+    return np.asarray(out + bias[:, None, None], dtype=np.float32)
+
+
 def _frame(x: Array, *, length: int, hop: int) -> Array:
     """(n, c, t) -> (n, c, n_frames, length); a tail shorter than a frame is left out."""
     return np.ascontiguousarray(sliding_window_view(x, length, axis=2)[:, :, ::hop])
@@ -307,6 +336,7 @@ PRIMITIVES: Mapping[str, Callable[..., Array]] = MappingProxyType(
         "softmax": _softmax,
         "matmul": np.matmul,
         "conv1d": _conv1d,
+        "conv2d": _conv2d,
         "frame": _frame,
         "mean": _reduce(np.mean),
         "sum": _reduce(np.sum),

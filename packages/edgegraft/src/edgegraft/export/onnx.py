@@ -234,6 +234,29 @@ def _conv1d(
     )
 
 
+def _conv2d(
+    graph: _Graph,
+    x: str,
+    weight: str,
+    bias: str,
+    *,
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> str:
+    return graph.node(
+        "Conv",
+        x,
+        weight,
+        bias,
+        strides=list(stride),
+        dilations=list(dilation),
+        group=groups,
+        pads=list(pad),
+    )
+
+
 def _frame(graph: _Graph, x: str, *, length: int, hop: int) -> str:
     starts = np.arange(0, graph.shapes[x][2] - length + 1, hop)
     index = graph.constant(starts[:, None] + np.arange(length))
@@ -341,6 +364,7 @@ EMITTERS: Mapping[str, Callable[..., str]] = MappingProxyType(
         "softmax": _softmax,
         "matmul": _elementwise("MatMul"),
         "conv1d": _conv1d,
+        "conv2d": _conv2d,
         "frame": _frame,
         "mean": _reduce("ReduceMean"),
         "sum": _reduce("ReduceSum"),
