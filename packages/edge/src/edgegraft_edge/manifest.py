@@ -1,0 +1,188 @@
+"""What a bundle says of itself: versioned JSON, read strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from edgegraft_edge import json_text
+from edgegraft_edge.errors import BundleError, Problem, nearest
+from edgegraft_edge.signal import Channel, WindowSpec
+
+SCHEMA = 1
+MAX_WINDOW_VALUES = 1 << 26
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_RUNTIME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Checksum and size of one file of a bundle."""
+
+    sha256: str
+    size: int
+
+    @classmethod
+    def of(cls, data: bytes) -> FileEntry:
+        return cls(hashlib.sha256(data).hexdigest(), len(data))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything about a bundle but its numbers.
+
+    Attributes:
+        spec: the raw windows it takes: length, stride, rate, channels with their units.
+        classes: names of the columns of the probabilities.
+        decision: options of :class:`edgegraft_edge.decision.Decision`.
+        files: checksum and size of every file but the manifest and the signature.
+        models: runtime -> file, besides the program, which every bundle has.
+        name: what the model is called.
+        version: rises with each release of that name.
+        created: ISO 8601 time, or "" (a bundle is made the same way twice).
+        lineage: how the model came about, plain JSON values.
+        licences: what was used -> its licence.
+        verdict: what the transfer brought, plain JSON values.
+        schema: version of this format.
+
+    Errors: `BundleError` with every problem found.
+
+    >>> spec = WindowSpec(2.0, 1.0, 50.0, (Channel("acc_x", "m/s2"),))
+    >>> manifest = Manifest(spec, ("rest", "walk"))
+    >>> Manifest.from_bytes(manifest.to_bytes()) == manifest
+    True
+    """
+
+    spec: WindowSpec
+    classes: tuple[str, ...]
+    decision: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
+    name: str = "model"
+    version: int = 1
+    created: str = ""
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    licences: Mapping[str, str] = field(default_factory=dict)
+    verdict: Mapping[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        problems = [
+            Problem("manifest-form", found, why, "export the bundle again")
+            for found, why in _faults(self)
+        ]
+        if problems:
+            raise BundleError(problems)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: sorted keys, no spaces, ASCII; the bytes that a signature signs."""
+        return json_text.dump(asdict(self))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical bytes: it names the whole content of a bundle."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Manifest:
+        """Errors: `BundleError` for other versions, unknown keys and wrong types."""
+        values = json_text.parse(data, "manifest.json")
+        schema = values.get("schema")
+        if type(schema) is int and schema > SCHEMA:
+            raise BundleError.of(
+                "bundle-version",
+                f"a bundle of format {schema}",
+                f"this edgegraft-edge reads formats up to {SCHEMA}",
+                "update edgegraft-edge, or export for the older format",
+            )
+        known = [entry.name for entry in fields(cls)]
+        problems = [
+            Problem("manifest-form", f"key {key!r}", "unknown", f"{nearest(key, known)}")
+            for key in values
+            if key not in known
+        ]
+        if problems:
+            raise BundleError(problems)
+        try:
+            values["spec"] = _spec(values["spec"])
+            values["classes"] = tuple(values["classes"])
+            values["files"] = {
+                str(name): FileEntry(**entry) for name, entry in values["files"].items()
+            }
+            return cls(**values)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError.of(
+                "manifest-form",
+                f"a manifest that cannot be read: {error!r}",
+                "it lacks a key, or a value has another type",
+                "export the bundle again",
+            ) from error
+
+
+def _spec(data: Mapping[str, Any]) -> WindowSpec:
+    channels = tuple(Channel(**channel) for channel in data["channels"])
+    return WindowSpec(**{**data, "channels": channels})
+
+
+def _faults(manifest: Manifest) -> list[tuple[str, str]]:
+    """Every (what was found, why it is refused)."""
+    spec, faults = manifest.spec, []
+    numbers = {"length_s": spec.length_s, "stride_s": spec.stride_s, "rate_hz": spec.rate_hz}
+    bad = [f"{key} = {value!r}" for key, value in numbers.items() if not _is_positive(value)]
+    faults += [(found, "it must be a number above 0") for found in bad]
+    names = [channel.name for channel in spec.channels]
+    texts = [*names, *(channel.unit for channel in spec.channels), *manifest.classes]
+    texts += [manifest.name, manifest.created]
+    if not all(isinstance(text, str) for text in texts):
+        faults.append(("a name that is no text", "channels, units and classes are text"))
+    elif not names or len(set(names)) != len(names) or "" in names:
+        faults.append((f"channels {names}", "each needs a name of its own"))
+    elif len(set(manifest.classes)) != len(manifest.classes) or "" in manifest.classes:
+        faults.append((f"classes {list(manifest.classes)}", "each needs a name of its own"))
+    if not manifest.classes:
+        faults.append(("no class", "there is nothing to say"))
+    if not bad:
+        size = spec.n_channels * max(spec.length_s, spec.stride_s) * spec.rate_hz
+        if size > MAX_WINDOW_VALUES:
+            faults.append((f"windows of {size:.3g} values", "windows are bounded"))
+    for key in ("version", "schema"):
+        if type(number := getattr(manifest, key)) is not int or not 1 <= number < 1 << 53:
+            faults.append((f"{key} = {number!r}", "it must be a whole number from 1"))
+    for key in ("decision", "files", "models", "lineage", "licences", "verdict"):
+        if not isinstance(getattr(manifest, key), Mapping):
+            faults.append((f"{key} of type {type(getattr(manifest, key)).__name__}", "a mapping"))
+    return faults or _file_faults(manifest)
+
+
+def _file_faults(manifest: Manifest) -> list[tuple[str, str]]:
+    faults = [
+        (f"file {name!r}", "its entry needs a SHA-256 and a size")
+        for name, entry in manifest.files.items()
+        if not (isinstance(entry.sha256, str) and _SHA256.fullmatch(entry.sha256))
+        or type(entry.size) is not int
+        or entry.size < 0
+    ]
+    faults += [
+        (f"model {runtime!r} in {file!r}", "a runtime is a lower-case word, its file is listed")
+        for runtime, file in manifest.models.items()
+        if not _RUNTIME.fullmatch(runtime) or (manifest.files and file not in manifest.files)
+    ]
+    faults += [
+        (f"licence of {what!r}: {licence!r}", "it must be text")
+        for what, licence in manifest.licences.items()
+        if not isinstance(licence, str)
+    ]
+    return faults
+
+
+def _is_positive(value: Any) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value > 0
+    )
