@@ -216,7 +216,7 @@ class Conv1d:
         with torch.inference_mode():
             weights = {name: torch.tensor(array) for name, array in self.weights.items()}
             for start in range(0, len(x), step):
-                part = torch.tensor(x[start : start + step])
+                part = torch.from_numpy(np.array(x[start : start + step], order="C"))
                 out[start : start + step] = forward(weights, part, self.shape).numpy()
         return out
 
