@@ -329,6 +329,7 @@ PRIMITIVES: Mapping[str, Callable[..., Array]] = MappingProxyType(
         "sqrt": np.sqrt,
         "log": np.log,
         "exp": np.exp,
+        "round": np.rint,  # halves to even
         "tanh": np.tanh,
         "sigmoid": _sigmoid,
         "relu": lambda x: np.maximum(x, np.float32(0)),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
+from edgegraft import catalog
 from edgegraft_edge.errors import ModelError
 from edgegraft_edge.program import Program
 from edgegraft_edge.signal import Array, Windows
@@ -48,6 +49,25 @@ class BackboneCard:
                 "a card has the keys of BackboneCard",
                 "see docs/add",
             ) from error
+
+
+def shipped_card(name: str) -> BackboneCard:
+    """The card of that name in this package.
+
+    >>> shipped_card("minirocket").kind
+    'fixed'
+    """
+    return BackboneCard.from_dict(catalog.cards("zoo/cards")[name])
+
+
+def unfitted(name: str) -> ModelError:
+    """The error for embedding with a backbone that has not seen any training windows."""
+    return ModelError.of(
+        "backbone-unfitted",
+        f"{name} before fit",
+        "its channels, ranges and thresholds come from training windows",
+        "call fit(windows, seed=...) and use what it returns",
+    )
 
 
 class Backbone(Protocol):
