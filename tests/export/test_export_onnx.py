@@ -93,6 +93,7 @@ CASES: dict[str, Program] = {
     "maximum": program_of("maximum", np.float32(0.2)),
     "minimum": program_of("minimum", np.float32(0.2)),
     "greater": program_of("greater", RNG.normal(size=(3, 1))),
+    "round": program_of("round"),
     "abs": program_of("abs"),
     "sqrt": positive("sqrt"),
     "log": positive("log"),
@@ -174,6 +175,12 @@ def test_trees_go_left_at_equality():
     program = draft.finish(draft.call(head.program(), draft.add("reshape", "x", shape=[-1])))
     assert program.run(x)[:, 0].tolist() == [1, 1, 0]
     assert compute(emit(program, 2, 3), x)[:, 0].tolist() == [1, 1, 0]
+
+
+def test_round_takes_halves_to_even():
+    x = np.array([[[-1.5, -0.5, 0.5, 1.5, 2.5]]], dtype=np.float32)
+    assert CASES["round"].run(x).tolist() == [[[-2, 0, 0, 2, 2]]]
+    assert compute(emit(CASES["round"], 1, 5), x).tolist() == [[[-2, 0, 0, 2, 2]]]
 
 
 def test_equal_constants_are_kept_once_and_bytes_repeat():

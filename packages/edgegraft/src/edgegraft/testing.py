@@ -159,8 +159,8 @@ def _copy(windows: Windows) -> Windows:
 
 def _assert_frozen(value: Any) -> None:
     assert dataclasses.is_dataclass(value), f"{type(value).__name__} is no dataclass"
-    parameters = type(value).__dataclass_params__  # type: ignore[attr-defined]
-    assert parameters.frozen, f"{type(value).__name__} is not frozen"
+    parameters = getattr(type(value), "__dataclass_params__", None)
+    assert getattr(parameters, "frozen", False), f"{type(value).__name__} is not frozen"
 
 
 # -- backbones

@@ -15,19 +15,58 @@ Source: ONNX operator specifications, https://onnx.ai/onnx/operators/
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from edgegraft_edge.errors import ExportError
+from edgegraft.export.parity import prove
+from edgegraft_edge.bundle import Bundle, with_model
+from edgegraft_edge.errors import ExportError, OptionError
 from edgegraft_edge.program import INPUT, PRIMITIVES, Program
 from edgegraft_edge.signal import Array
 
-OPSET, ML_OPSET, IR_VERSION = 18, 3, 8
+OPSET, OPSETS, ML_OPSET, IR_VERSION = 18, (18, 19, 20), 3, 8
 OUTPUT = "probabilities"
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class OnnxExporter:
+    """Adds ``model.onnx``: normalisation, backbone and head in one graph."""
+
+    opset: int = field(default=OPSET, metadata={"help": "Operator set, 18 to 20."})
+
+    def __post_init__(self) -> None:
+        if self.opset not in OPSETS:
+            raise OptionError.of(
+                "option-value",
+                f"opset={self.opset}",
+                "the graph is written for other operator sets",
+                f"opset from {OPSETS[0]} to {OPSETS[-1]}",
+            )
+
+    def export(self, bundle: Bundle) -> Bundle:
+        """The bundle with its model for ONNX Runtime, proved on the golden windows.
+
+        Errors: `ExportError`.
+        """
+        spec = bundle.spec
+        model = emit(
+            bundle.program,
+            spec.n_channels,
+            spec.n_timepoints,
+            opset=self.opset,
+            metadata={
+                "channels": json.dumps(spec.channel_names),
+                "classes": json.dumps(bundle.classes),
+                "rate_hz": f"{spec.rate_hz:g}",
+            },
+        )
+        return prove(with_model(bundle, "onnx", model), "onnx")
 
 
 def emit(
@@ -357,6 +396,7 @@ EMITTERS: Mapping[str, Callable[..., str]] = MappingProxyType(
         "sqrt": _elementwise("Sqrt"),
         "log": _elementwise("Log"),
         "exp": _elementwise("Exp"),
+        "round": _elementwise("Round"),
         "tanh": _elementwise("Tanh"),
         "sigmoid": _elementwise("Sigmoid"),
         "relu": _elementwise("Relu"),
