@@ -1,0 +1,31 @@
+"""`edgegraft doctor`: is the data fit to learn from?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from edgegraft.cli.options import DataCommand, data_options, given, json_option
+from edgegraft.cli.output import write
+
+TROUBLE = 1
+
+
+@click.command(cls=DataCommand)
+@click.argument("data")
+@data_options
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, /, data: str, as_json: bool, **options: Any) -> None:
+    """Look for trouble in data before training on it.
+
+    Reports rates, gaps, classes, constant and clipped channels, leakage between groups or
+    files, and label typos; accounts for every row. Exit code 1 on trouble.
+    """
+    from edgegraft.data.audit import audit
+
+    findings = audit(data, **given(options))
+    write(findings.as_dict(), as_json, lambda: click.echo(str(findings)))
+    if findings.trouble:
+        ctx.exit(TROUBLE)

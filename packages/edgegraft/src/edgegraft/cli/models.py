@@ -1,0 +1,77 @@
+"""`edgegraft models`: which backbones there are, what they are, which one suits."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import click
+
+from edgegraft.cli.app import Commands
+from edgegraft.cli.options import DataCommand, data_options, given, json_option, seed_option
+from edgegraft.cli.output import show, table, write
+
+COMMANDS = {
+    "list": ("edgegraft.cli.models:list_models", "List the backbones that are installed."),
+    "show": ("edgegraft.cli.models:show_model", "Show the card of a backbone."),
+    "recommend": ("edgegraft.cli.models:recommend", "Rank the backbones on your data."),
+}
+
+
+@click.group(cls=Commands, lazy=COMMANDS)
+def models() -> None:
+    """List, show and recommend backbones."""
+
+
+@click.command("list")
+@json_option
+def list_models(as_json: bool) -> None:
+    """List the backbones that are installed."""
+    from edgegraft.zoo.shelf import cards
+
+    rows = [dataclasses.asdict(card) for card in cards()]
+    columns = ["name", "kind", "n_parameters", "rate_hz", "licence", "summary"]
+    write(
+        {"models": rows},
+        as_json,
+        lambda: table(columns, [[row[name] for name in columns] for row in rows]),
+    )
+
+
+@click.command("show")
+@click.argument("name")
+@json_option
+def show_model(name: str, as_json: bool) -> None:
+    """Show the card of a backbone: data, licence, recipe, seed, checksum."""
+    from edgegraft.zoo.shelf import open_backbone
+
+    card = dataclasses.asdict(open_backbone(name).card)
+
+    def render() -> None:
+        for key, value in card.items():
+            if value not in ("", None, {}):
+                click.echo(f"{key:14} {show(value)}")
+
+    write(card, as_json, render)
+
+
+@click.command("recommend", cls=DataCommand)
+@click.argument("data")
+@data_options
+@seed_option
+@json_option
+def recommend(data: str, seed: int, as_json: bool, **options: Any) -> None:
+    """Rank the backbones on your data.
+
+    By exact leave-one-out of the head that would ship; by leave-one-group-out where groups are
+    known. Takes seconds, trains no network.
+    """
+    from edgegraft import workflow
+
+    rows = workflow.recommend(data, seed=seed, data_options=given(options))
+    columns = list(rows[0]) if rows else []
+    write(
+        {"ranking": list(rows)},
+        as_json,
+        lambda: table(columns, [[row[name] for name in columns] for row in rows]),
+    )

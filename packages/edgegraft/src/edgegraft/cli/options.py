@@ -1,0 +1,151 @@
+"""Options that several commands share, and options made from the fields of a dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import click
+
+from edgegraft_edge.errors import OptionError, Problem, nearest
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class DataOption(click.Option):
+    """An option of DATA; the help of a command shows these under a heading of their own."""
+
+
+class DataCommand(click.Command):
+    """A command that takes DATA."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        for title, of_data in (("Options", False), ("Options of DATA", True)):
+            chosen = [param for param in options if isinstance(param, DataOption) is of_data]
+            records = [param.get_help_record(ctx) for param in chosen]
+            with formatter.section(title):
+                formatter.write_dl([record for record in records if record is not None])
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object on stdout; progress on stderr."
+)
+seed_option = click.option("--seed", default=0, show_default=True, help="Seed of all chance.")
+
+
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for each field of `DataOptions`, with the field's help sentence.
+
+    One that is not given is None, so that the default stays with the dataclass: see `given`.
+    """
+    from edgegraft.data.source import DataOptions
+
+    hints = typing.get_type_hints(DataOptions)
+    for entry in reversed(dataclasses.fields(DataOptions)):
+        command = _option_of(entry, hints[entry.name])(command)
+    return command
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given: those that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _option_of(entry: dataclasses.Field[Any], hint: Any) -> Decorator:
+    kind, is_list = _kind(hint)
+    default = None if entry.default is dataclasses.MISSING else entry.default
+    text = str(entry.metadata.get("help", ""))
+    if default not in (None, "", (), False):
+        text += f"  [default: {default}]"
+    flag = "--" + entry.name.replace("_", "-")
+    if kind is bool:
+        flag = f"{flag}/--no-{flag[2:]}"
+    if is_list:
+        text += "  (several with commas)"
+    return click.option(
+        flag,
+        entry.name,
+        default=None,
+        cls=DataOption,
+        type=str if is_list else kind,
+        callback=_split(kind) if is_list else None,
+        metavar="A,B" if is_list else None,
+        help=text,
+    )
+
+
+def _split(kind: Any) -> Callable[..., Any]:
+    def split(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+        return None if value is None else tuple(kind(part.strip()) for part in value.split(","))
+
+    return split
+
+
+def _kind(hint: Any) -> tuple[Any, bool]:
+    """What click converts to, and whether it is a list, from an annotation."""
+    origin = typing.get_origin(hint)
+    parts = [part for part in typing.get_args(hint) if part is not type(None)]
+    if origin in (typing.Union, types.UnionType):
+        return _kind(parts[0]) if len(parts) == 1 else (str, False)
+    if origin is Literal:
+        return click.Choice([str(part) for part in parts]), False
+    if origin in (tuple, list):
+        return (parts[0] if parts else str), True
+    return (hint if hint in (bool, int, float, str) else str), False
+
+
+def strategy_options(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """``["finetune.epochs=5"]`` as ``{"finetune": {"epochs": 5}}``, checked by the fields.
+
+    Errors: `OptionError` listing every text that names no strategy, no field or no value.
+    """
+    from edgegraft import catalog
+
+    options: dict[str, dict[str, Any]] = {}
+    problems: list[Problem] = []
+    for text in texts:
+        path, _, value = text.partition("=")
+        strategy, _, name = path.strip().partition(".")
+        if not name or "=" not in text:
+            problems.append(
+                Problem(
+                    "option-form", repr(text), "it is not STRATEGY.FIELD=VALUE", "finetune.epochs=5"
+                )
+            )
+            continue
+        try:
+            cls = catalog.find("strategies", strategy)
+            options.setdefault(strategy, {})[name] = _convert(cls, name, value.strip())
+        except OptionError as error:
+            problems += error.problems
+    if problems:
+        raise OptionError(problems)
+    return options
+
+
+def _convert(cls: type, name: str, value: str) -> Any:
+    """Text as the type of a field. Errors: `OptionError` for another name or an unfit value."""
+    hints = typing.get_type_hints(cls)
+    known = [entry.name for entry in dataclasses.fields(cls)]
+    if name not in known:
+        raise OptionError.of(
+            "option-unknown", f"{cls.__name__} option {name!r}", "it has none", nearest(name, known)
+        )
+    kind, is_list = _kind(hints[name])
+    optional = type(None) in typing.get_args(hints[name])
+    if optional and value.lower() in ("", "none"):
+        return None
+    try:
+        convert = click.types.convert_type(kind).convert
+        parts = value.split(",") if is_list else [value]
+        values = tuple(convert(part.strip(), None, None) for part in parts)
+    except click.BadParameter as error:
+        wanted = kind.choices if isinstance(kind, click.Choice) else kind.__name__
+        raise OptionError.of(
+            "option-value", f"{name}={value}", error.format_message().rstrip("."), f"{wanted}"
+        ) from error
+    return values if is_list else values[0]

@@ -1,0 +1,107 @@
+"""`edgegraft export`, `verify` and `keys`: bundles that leave the house."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgegraft.cli.app import Commands
+from edgegraft.cli.options import json_option
+from edgegraft.cli.output import show, table, write
+
+TROUBLE = 1
+COMMANDS = {"new": ("edgegraft.cli.ship:new_keys", "Make a pair of keys.")}
+
+
+@click.command()
+@click.argument("run", metavar="RUN", type=click.Path(exists=True, path_type=Path))
+@click.option("--format", "kind", default="onnx", show_default=True, help="Name of an exporter.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Bundle to write.")
+@click.option(
+    "--key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Private key that signs the bundle (see: edgegraft keys new).",
+)
+@json_option
+def export(run: Path, kind: str, out: Path, key: Path | None, as_json: bool) -> None:
+    """Write the bundle of a run for a runtime.
+
+    Normalisation, backbone and head are inside the graph; the golden windows are computed in
+    the new runtime and compared before anything is written.
+    """
+    from edgegraft import workflow
+
+    path = workflow.export(run, format=kind, out=out, key=key)
+    size_kib = path.stat().st_size / 1024
+    write(
+        {"bundle": str(path), "format": kind, "size_kib": round(size_kib, 1)},
+        as_json,
+        lambda: click.echo(f"bundle    {path}  ({show(size_kib)} KiB)"),
+    )
+
+
+@click.command()
+@click.argument("bundle", metavar="BUNDLE", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Public key; the signature must then be there and right.",
+)
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, bundle: Path, key: Path | None, as_json: bool) -> None:
+    """Re-compute the golden windows in each runtime.
+
+    Checks every checksum first, and the signature where a key is given. Exit code 1 when a
+    runtime disagrees.
+    """
+    from edgegraft import workflow
+
+    found: dict[str, Any] = workflow.verify(bundle, key=key)
+    rows = [[row[name] for name in ("runtime", "agrees", "worst")] for row in found["runtimes"]]
+    write(found, as_json, lambda: table(["runtime", "agrees", "largest difference"], rows))
+    if not found["ok"]:
+        ctx.exit(TROUBLE)
+
+
+@click.group(cls=Commands, lazy=COMMANDS)
+def keys() -> None:
+    """Make keys that sign bundles."""
+
+
+@click.command("new")
+@click.option(
+    "--out",
+    default=".",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the keys.",
+)
+@click.option("--name", default="edgegraft", show_default=True, help="First part of the names.")
+@json_option
+def new_keys(out: Path, name: str, as_json: bool) -> None:
+    """Make a pair of keys.
+
+    NAME.private.pem signs (edgegraft export --key) and stays with you; NAME.public.pem goes to
+    every device (edgegraft-edge run --key). Files that are there are kept.
+    """
+    from edgegraft_edge import signing
+    from edgegraft_edge.errors import OptionError
+
+    private, public = out / f"{name}.private.pem", out / f"{name}.public.pem"
+    for path in (private, public):
+        if path.exists():
+            raise OptionError.of(
+                "key-exists", str(path), "a key that is overwritten is lost", "another --name"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    secret, shared = signing.new_keys()
+    signing.write_private(private, secret)
+    signing.write_public(public, shared)
+    write(
+        {"private": str(private), "public": str(public)},
+        as_json,
+        lambda: click.echo(f"private   {private}\npublic    {public}"),
+    )

@@ -1,0 +1,145 @@
+"""`edgegraft adapt` and `edgegraft pretrain`: everything that learns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgegraft.cli.options import (
+    DataCommand,
+    data_options,
+    given,
+    json_option,
+    seed_option,
+    strategy_options,
+)
+from edgegraft.cli.output import show, table, write
+from edgegraft.cli.progress import Progress
+
+
+def _list_options(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    """Print the options of every strategy, from the fields of its dataclass, and leave."""
+    if not wanted or ctx.resilient_parsing:
+        return
+    from edgegraft import catalog
+
+    rows = [
+        [f"{name}.{entry.name}", show(entry.default), entry.metadata.get("help", "")]
+        for name in catalog.names("strategies")
+        for entry in dataclasses.fields(catalog.find("strategies", name))
+    ]
+    table(["option", "default", "meaning"], rows)
+    ctx.exit()
+
+
+@click.command(cls=DataCommand)
+@click.argument("data", required=False)
+@click.option("--test", metavar="DATA", help="Held-out data, touched once, for the final score.")
+@data_options
+@click.option("--backbone", default="auto", show_default=True, help="Name, or auto to rank them.")
+@click.option("--strategy", default="auto", show_default=True, help="Name, or auto to choose.")
+@click.option("--labels-per-class", type=click.IntRange(1), help="Use only so many labels.")
+@click.option("--folds", type=click.IntRange(2), help="Folds of the comparison with the controls.")
+@click.option(
+    "-o",
+    "--option",
+    "texts",
+    multiple=True,
+    metavar="STRATEGY.FIELD=VALUE",
+    help="Option of a strategy, e.g. finetune.epochs=20; may be repeated.",
+)
+@click.option(
+    "--list-options",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_options,
+    help="List the options of all strategies and leave.",
+)
+@click.option(
+    "--recipe",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Reproduce the run of a recipe.toml exactly.",
+)
+@click.option("--resume/--no-resume", default=True, help="Go on where a killed run stopped.")
+@seed_option
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.")
+@json_option
+def adapt(
+    data: str | None,
+    recipe: Path | None,
+    texts: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
+    test: str | None,
+    backbone: str,
+    strategy: str,
+    labels_per_class: int | None,
+    folds: int | None,
+    resume: bool,
+    seed: int,
+    **options: Any,
+) -> None:
+    """Adapt a backbone to labelled windows, with controls.
+
+    Fits the candidates and the controls on the same folds and says whether the transfer helped,
+    hurt or is undecided; ships what no control beats. Writes the bundle, report and recipe to
+    the folder given by --out. Ctrl-C keeps the best so far; the same command resumes.
+    """
+    from edgegraft import workflow
+
+    with Progress() as watch:
+        if recipe is not None:
+            run = workflow.repeat(recipe, data=data, out=out, watch=watch)
+        elif data is None:
+            raise click.UsageError("Missing argument 'DATA' (or --recipe FILE).")
+        else:
+            run = workflow.adapt(
+                data,
+                test=test,
+                backbone=backbone,
+                strategy=strategy,
+                labels_per_class=labels_per_class,
+                folds=folds,
+                seed=seed,
+                out=out,
+                options=strategy_options(texts),
+                data_options=given(options),
+                watch=watch,
+                resume=resume,
+            )
+    write(run.summary, as_json, lambda: _render(run.summary, run.folder))
+
+
+def _render(summary: Mapping[str, Any], folder: Path) -> None:
+    shipped = summary["shipped"]
+    click.echo(f"verdict   {summary['verdict']}")
+    click.echo(f"shipped   {shipped['strategy']} on {shipped['backbone']}")
+    click.echo(f"run       {folder}")
+    click.echo(f"report    {folder / 'report.html'}")
+    click.echo(f"seconds   {show(float(summary['seconds']))}")
+
+
+@click.command(cls=DataCommand)
+@click.argument("data", nargs=-1, required=True)
+@data_options
+@seed_option
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="File of the weights to write."
+)
+@json_option
+def pretrain(data: tuple[str, ...], seed: int, out: Path, as_json: bool, **options: Any) -> None:
+    """Train the encoder on source recordings.
+
+    With labels where there are any, without otherwise. Writes the weights (safetensors) and a
+    card beside them with data, licence, recipe, seed and checksum.
+    """
+    from edgegraft.zoo.pretrain import pretrain as train
+
+    with Progress() as watch:
+        card = train(data, out=out, seed=seed, data_options=given(options), watch=watch)
+    write(dataclasses.asdict(card), as_json, lambda: click.echo(f"weights   {out}"))
