@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Protocol
 
 from edgegraft.adapt.adapted import Adapted
+from edgegraft.catalog import find, names
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
+from edgegraft_edge.errors import OptionError, Problem, nearest
 from edgegraft_edge.signal import Windows
 
 
@@ -33,3 +36,58 @@ class Strategy(Protocol):
     ) -> Adapted:
         """A new adapted model from labelled windows; windows without label are ignored."""
         ...
+
+
+def build_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
+    """A strategy by name, with those of `options` that are written ``"<name>.<field>"``.
+
+    Errors: `OptionError` for an unknown strategy or field, with the nearest names.
+
+    >>> build_strategy("probe", {"probe.balanced": True, "blend.trees": ""}).balanced
+    True
+    """
+    kind = find("strategies", name)
+    prefix = f"{name}."
+    chosen = {
+        key.removeprefix(prefix): value
+        for key, value in (options or {}).items()
+        if key.startswith(prefix)
+    }
+    known = [entry.name for entry in fields(kind)]
+    problems = [
+        Problem(
+            "option-unknown",
+            f"option {name}.{key}",
+            f"strategy {name!r} has no such field",
+            nearest(key, known),
+        )
+        for key in chosen
+        if key not in known
+    ]
+    if problems:
+        raise OptionError(problems)
+    strategy: Strategy = kind(**chosen)
+    return strategy
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options that name no strategy or no field of it, all at once."""
+    problems: list[Problem] = []
+    for key in options:
+        name = key.split(".")[0]
+        if name not in names("strategies") or "." not in key:
+            problems.append(
+                Problem(
+                    "option-unknown",
+                    f"option {key}",
+                    "options are written strategy.field",
+                    nearest(name, list(names("strategies"))),
+                )
+            )
+            continue
+        try:
+            build_strategy(name, {key: options[key]})
+        except OptionError as error:
+            problems += error.problems
+    if problems:
+        raise OptionError(problems)

@@ -152,7 +152,7 @@ def evaluate_probabilities(
         )
     unknown = tuple(label for label in windows.classes if label not in set(classes))
     truths = classes + unknown
-    unit, units = _units(windows)
+    unit, units = units_of(windows)
     scores = per_class(probabilities, codes)
     return Evaluation(
         n=len(windows),
@@ -223,7 +223,7 @@ def _check_probabilities(
         )
 
 
-def _units(windows: Windows) -> tuple[Unit, Array]:
+def units_of(windows: Windows) -> tuple[Unit, Array]:
     """The largest units that are known: groups, else recordings, else windows."""
     if windows.has_groups:
         return "group", windows.groups

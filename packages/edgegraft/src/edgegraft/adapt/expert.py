@@ -1,0 +1,201 @@
+"""An expert: a bound backbone, a head, and what the pair says of windows it did not see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgegraft.adapt.ridge import fit_ridge, left_out_blocks
+from edgegraft.catalog import find
+from edgegraft.tasks.task import Task
+from edgegraft.zoo.backbone import Backbone
+from edgegraft.zoo.cache import embed_cached
+from edgegraft_edge.heads import Head, LinearHead, TreesHead
+from edgegraft_edge.program import Program
+from edgegraft_edge.signal import Array, Windows
+
+N_TREES = 200
+
+
+@dataclass(frozen=True)
+class Material:
+    """Labelled training windows after the steps, ready for heads.
+
+    Attributes:
+        windows: labelled windows, `x` already run through `steps`.
+        steps: the program that did it; its statistics come from these windows only.
+        classes: names of the classes.
+        codes: int (n_windows,), position of each label in `classes`.
+    """
+
+    windows: Windows
+    steps: Program
+    classes: tuple[str, ...]
+    codes: Array
+
+    @property
+    def groups(self) -> Array | None:
+        return self.windows.groups if self.windows.has_groups else None
+
+    @property
+    def weights(self) -> Array:
+        """Sample weights that give every class the same total, mean 1."""
+        counts = np.bincount(self.codes, minlength=len(self.classes))
+        weights: Array = len(self.codes) / (counts[self.codes] * (counts > 0).sum())
+        return weights
+
+
+@dataclass(frozen=True)
+class Expert:
+    """A bound backbone with a fitted head; `left_out` probabilities (n_windows, n_classes)."""
+
+    backbone: Backbone
+    head: Head
+    left_out: Array | None
+
+
+def prepare(train: Windows, task: Task, normalise: str) -> Material:
+    """Keep the labelled windows, fit the normalisation on them, and apply it."""
+    labelled = train.take(np.flatnonzero(train.labelled))
+    classes = task.classes(labelled)
+    steps: Program = find("steps", normalise)(labelled.x)
+    return Material(
+        replace(labelled, x=steps.run(labelled.x)), steps, classes, labelled.codes(classes)
+    )
+
+
+def fit_ridge_expert(
+    backbone: Backbone, material: Material, *, seed: int, balanced: bool = False
+) -> Expert:
+    """A ridge head on the backbone; exact left-out probabilities."""
+    bound = backbone.fit(material.windows, seed=seed)
+    fit = fit_ridge(
+        embed_cached(bound, material.windows.x),
+        material.codes,
+        len(material.classes),
+        groups=material.groups,
+        weights=material.weights if balanced else None,
+    )
+    return Expert(bound, fit.head, fit.left_out)
+
+
+def fit_trees_expert(
+    backbone: Backbone, material: Material, *, seed: int, n_trees: int = N_TREES
+) -> Expert:
+    """Extremely randomised trees on the backbone (Geurts, Ernst, Wehenkel, Machine Learning 2006).
+
+    Left-out probabilities come from up to five refits that leave out whole groups.
+    """
+    bound = backbone.fit(material.windows, seed=seed)
+    z = embed_cached(bound, material.windows.x)
+    head = grow_trees(z, material.codes, len(material.classes), seed=seed, n_trees=n_trees)
+    blocks = left_out_blocks(material.codes, material.groups, len(material.classes))
+    if not blocks:
+        return Expert(bound, head, None)
+    left_out = np.zeros((len(z), len(material.classes)))
+    for part in _bundled(blocks, material.codes, seed):
+        rest = np.setdiff1d(np.arange(len(z)), part)
+        grown = grow_trees(
+            z[rest], material.codes[rest], len(material.classes), seed=seed, n_trees=n_trees // 2
+        )
+        left_out[part] = grown.scores(z[part])
+    smoothing = 0.5 / n_trees  # no forest is ever certain of what it has not seen
+    return Expert(bound, head, (left_out + smoothing) / (1 + smoothing * left_out.shape[1]))
+
+
+def grow_trees(z: Array, codes: Array, n_classes: int, *, seed: int, n_trees: int) -> TreesHead:
+    """Grow trees with scikit-learn and read them out as plain arrays."""
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    z = np.asarray(z, dtype=np.float32)
+    forest = ExtraTreesClassifier(n_trees, random_state=seed, n_jobs=1).fit(z, codes)
+    parts: dict[str, list[Array]] = {"f": [], "t": [], "l": [], "r": [], "v": []}
+    roots, offset = [], 0
+    for estimator in forest.estimators_:
+        tree = estimator.tree_
+        inner = tree.children_left >= 0
+        # the largest float32 not above the threshold sends every float32 the same way
+        threshold = tree.threshold.astype(np.float32)
+        above = threshold.astype(np.float64) > tree.threshold
+        threshold[above] = np.nextafter(threshold[above], np.float32(-np.inf))
+        counts = tree.value[:, 0, :]
+        value = np.zeros((tree.node_count, n_classes))
+        value[:, forest.classes_] = counts / counts.sum(axis=1, keepdims=True)
+        parts["f"].append(np.where(inner, tree.feature, 0))
+        parts["t"].append(np.where(inner, threshold, np.float32(0)))
+        parts["l"].append(np.where(inner, tree.children_left + offset, -1))
+        parts["r"].append(np.where(inner, tree.children_right + offset, -1))
+        parts["v"].append(value)
+        roots.append(offset)
+        offset += tree.node_count
+    joined = {key: np.concatenate(values) for key, values in parts.items()}
+    return TreesHead(
+        joined["f"].astype(np.int64),
+        joined["t"].astype(np.float32),
+        joined["l"].astype(np.int64),
+        joined["r"].astype(np.int64),
+        joined["v"].astype(np.float32),
+        np.array(roots, dtype=np.int64),
+    )
+
+
+def fit_logistic_head(material: Material, z: Array, *, balanced: bool) -> LinearHead:
+    """Multinomial logistic regression; its strength by grouped cross-validated log loss."""
+    from sklearn.linear_model import LogisticRegression
+
+    from edgegraft.adapt.ridge import log_loss
+
+    z = np.asarray(z, dtype=np.float64)
+    mean, spread = z.mean(axis=0), z.std(axis=0)
+    scale = np.where(spread > 1e-7 * (1 + np.abs(mean)), spread, np.inf) * np.sqrt(z.shape[1])
+    rows = (z - mean) / scale
+    weight = "balanced" if balanced else None
+
+    def fit(index: Array, strength: float) -> LogisticRegression:
+        model = LogisticRegression(C=strength, max_iter=300, class_weight=weight)
+        return model.fit(rows[index], material.codes[index])
+
+    everything = np.arange(len(rows))
+    blocks = left_out_blocks(material.codes, material.groups, len(material.classes))
+    best, best_loss = 100.0, np.inf
+    for strength in (1.0, 10.0, 100.0, 1000.0) if blocks else ():
+        losses = []
+        for part in _bundled(blocks, material.codes, 0):
+            model = fit(np.setdiff1d(everything, part), strength)
+            guess = np.full((len(part), len(material.classes)), 1e-9)
+            guess[:, model.classes_] = model.predict_proba(rows[part])
+            losses.append(log_loss(guess, material.codes[part]) * len(part))
+        if sum(losses) < best_loss:
+            best, best_loss = strength, sum(losses)
+    model = fit(everything, best)
+    coefficients, bias = model.coef_, model.intercept_
+    if len(coefficients) == 1:  # two classes: scikit-learn keeps one row
+        coefficients, bias = np.stack([-coefficients[0], coefficients[0]]) / 2, np.stack(
+            [-bias[0], bias[0]]
+        ) / 2
+    weight_matrix = coefficients.T / scale[:, None]
+    return LinearHead(
+        weight_matrix.astype(np.float32), (bias - mean @ weight_matrix).astype(np.float32)
+    )
+
+
+def _bundled(blocks: list[Array], codes: Array, seed: int, n_parts: int = 5) -> list[Array]:
+    """Blocks dealt into at most `n_parts` index sets such that no class is left out whole."""
+    order = np.random.default_rng(seed).permutation(len(blocks))
+    counts = np.bincount(codes)
+    parts: list[list[Array]] = []
+    for number in order:
+        block = blocks[number]
+        here = np.bincount(codes[block], minlength=len(counts))
+
+        def room(part: list[Array], here: Array = here) -> bool:
+            gone = here + np.bincount(codes[np.concatenate(part)], minlength=len(counts))
+            return bool((gone[counts > 0] < counts[counts > 0]).all())
+
+        fits = [part for part in parts if room(part)]
+        if len(parts) < n_parts or not fits:
+            parts.append([block])
+        else:
+            min(fits, key=lambda part: sum(len(b) for b in part)).append(block)
+    return [np.concatenate(part) for part in parts]

@@ -1,0 +1,91 @@
+"""Structure transfer: the backbone stays frozen, only a head learns."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from edgegraft.adapt.adapted import Adapted, Member
+from edgegraft.adapt.expert import (
+    Material,
+    fit_logistic_head,
+    fit_ridge_expert,
+    fit_trees_expert,
+    prepare,
+)
+from edgegraft.adapt.strategy import Watch, unwatched
+from edgegraft.tasks.task import Task
+from edgegraft.zoo.backbone import Backbone
+from edgegraft.zoo.cache import embed_cached
+from edgegraft_edge.signal import Windows
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear head on frozen embeddings, closed-form ridge (default) or logistic."""
+
+    head: Literal["ridge", "logistic"] = field(
+        default="ridge", metadata={"help": "ridge (closed form, exact leave-one-out) or logistic"}
+    )
+    normalise: str = field(
+        default="standard",
+        metadata={"help": "step applied to windows: standard, unit-range, per-window or none"},
+    )
+    balanced: bool = field(
+        default=False, metadata={"help": "give every class the same total weight"}
+    )
+
+    def adapt(
+        self, backbone: Backbone, train: Windows, task: Task, *, seed: int, watch: Watch = unwatched
+    ) -> Adapted:
+        """Fit the head on the labelled windows of `train`."""
+        material = prepare(train, task, self.normalise)
+        if self.head == "ridge":
+            expert = fit_ridge_expert(backbone, material, seed=seed, balanced=self.balanced)
+            member = Member(expert.backbone, expert.head)
+        else:
+            bound = backbone.fit(material.windows, seed=seed)
+            z = embed_cached(bound, material.windows.x)
+            member = Member(bound, fit_logistic_head(material, z, balanced=self.balanced))
+        return assemble(material, (member,), train, lineage_of("probe", self, (backbone,), seed))
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Extremely randomised trees on frozen embeddings; with `statistics`, a classical control."""
+
+    n_trees: int = field(default=200, metadata={"help": "how many trees"})
+    normalise: str = field(
+        default="none", metadata={"help": "step applied to windows; trees need none"}
+    )
+
+    def adapt(
+        self, backbone: Backbone, train: Windows, task: Task, *, seed: int, watch: Watch = unwatched
+    ) -> Adapted:
+        """Grow the trees on the labelled windows of `train`."""
+        material = prepare(train, task, self.normalise)
+        expert = fit_trees_expert(backbone, material, seed=seed, n_trees=self.n_trees)
+        member = Member(expert.backbone, expert.head)
+        return assemble(material, (member,), train, lineage_of("trees", self, (backbone,), seed))
+
+
+def assemble(
+    material: Material, members: tuple[Member, ...], train: Windows, lineage: dict[str, Any]
+) -> Adapted:
+    """The adapted model of these members, for windows as those of `train`."""
+    return Adapted(material.steps, members, material.classes, train.spec, lineage)
+
+
+def lineage_of(
+    strategy: str, options: Any, backbones: tuple[Backbone, ...], seed: int
+) -> dict[str, Any]:
+    """How a model came about, as plain JSON values."""
+    return {
+        "strategy": strategy,
+        "options": asdict(options),
+        "backbones": [backbone.card.name for backbone in backbones],
+        "pretrained": any(backbone.card.kind == "pretrained" for backbone in backbones),
+        "licences": sorted({backbone.card.licence for backbone in backbones}),
+        "checksums": {b.card.name: b.card.checksum for b in backbones if b.card.checksum},
+        "seed": seed,
+    }

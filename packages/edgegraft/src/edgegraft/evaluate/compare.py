@@ -1,0 +1,122 @@
+"""Rows of the comparison: every way of adapting, scored on the same paired folds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from edgegraft.adapt.strategy import Strategy, Watch
+from edgegraft.data.split import Fold
+from edgegraft.tasks.task import Task
+from edgegraft.zoo.backbone import Backbone
+from edgegraft_edge.signal import Array, Windows
+
+Role = Literal["candidate", "control"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of adapting: a backbone, a strategy with its options, and its role.
+
+    Attributes:
+        role: a `candidate` uses pretrained weights or is what the user asked for; a `control`
+            is what could be had without them.
+    """
+
+    backbone: Backbone
+    strategy_name: str
+    strategy: Strategy
+    role: Role
+
+    @property
+    def name(self) -> str:
+        return f"{self.backbone.card.name}/{self.strategy_name}"
+
+    @property
+    def pretrained(self) -> bool:
+        return self.backbone.card.kind == "pretrained" and self.strategy_name != "scratch"
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What a row says of each window when that window's fold was left out of training.
+
+    Attributes:
+        probabilities: float64 (n_windows, n_classes), NaN where a window is in no fold.
+        seconds: time to adapt and predict, all folds.
+    """
+
+    row: Row
+    probabilities: Array
+    seconds: float
+
+
+Keep = Callable[[str, Callable[[], Array]], Array]
+"""Returns the array kept under a name, or computes and keeps it: a killed run resumes here."""
+
+
+def compute(name: str, make: Callable[[], Array]) -> Array:
+    """The keep that keeps nothing."""
+    return make()
+
+
+def cross_validate(
+    row: Row,
+    windows: Windows,
+    folds: Sequence[Fold],
+    task: Task,
+    *,
+    seed: int,
+    watch: Watch,
+    keep: Keep = compute,
+) -> OutOfFold:
+    """Adapt on each fold's training part and predict the rest; everything is refitted per fold.
+
+    Args:
+        windows: labelled windows (n_windows, n_channels, n_timepoints).
+    """
+    classes = task.classes(windows)
+    table = np.full((len(windows), len(classes)), np.nan)
+    began = time.perf_counter()
+    for number, fold in enumerate(folds):
+
+        def fit(fold: Fold = fold) -> Array:
+            adapted = row.strategy.adapt(
+                row.backbone, windows.take(fold.train), task, seed=seed, watch=watch
+            )
+            predictions = adapted.predict(windows.take(fold.test))
+            out = np.zeros((len(fold.test), len(classes)))
+            out[:, [classes.index(name) for name in predictions.classes]] = (
+                predictions.probabilities
+            )
+            return out
+
+        table[fold.test] = keep(f"{row.name}/{number}", fit)
+        watch("fold", {"row": row.name, "fold": number + 1, "folds": len(folds)})
+    return OutOfFold(row, table, time.perf_counter() - began)
+
+
+def scores_of(table: OutOfFold, windows: Windows, task: Task) -> Mapping[str, float]:
+    """All metrics of a row over the windows that were in a fold."""
+    tested = np.isfinite(table.probabilities).all(axis=1)
+    codes = windows.codes(task.classes(windows))
+    return {
+        name: float(metric(table.probabilities[tested], codes[tested]))
+        for name, metric in task.metrics.items()
+    }
+
+
+def as_row(table: OutOfFold | None, row: Row, scores: Mapping[str, float]) -> dict[str, Any]:
+    """A row as the report lists it."""
+    return {
+        "backbone": row.backbone.card.name,
+        "strategy": row.strategy_name,
+        "role": row.role,
+        "pretrained": row.pretrained,
+        "metrics": dict(scores),
+        "seconds": round(table.seconds, 3) if table else None,
+    }

@@ -1,0 +1,255 @@
+"""Did the transfer help? A paired comparison with the best control, and what to ship.
+
+The best candidate and the best control are scored on the same windows, each left out of
+training with its whole group. The difference gets a bootstrap interval over groups (or
+recordings, or windows), widened by ``sqrt(1 + k / (k - 1))`` for k folds, because the training
+sets of folds overlap (Nadeau and Bengio, Machine Learning 2003). The verdict is *helped* if
+the interval lies above zero, *hurt* if below, else *undecided*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from edgegraft.evaluate.bootstrap import intervals
+from edgegraft.evaluate.compare import OutOfFold, Row
+from edgegraft.evaluate.evaluation import units_of
+from edgegraft.tasks.metrics import Tallied, log_loss
+from edgegraft.tasks.task import Metric, Task
+from edgegraft_edge.signal import Array, Windows
+
+Outcome = Literal["helped", "hurt", "undecided"]
+LEVEL = 0.95
+SHIP_LEVEL = 0.8
+"""A control displaces the preferred row only if the interval at this level excludes zero."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference, positive when the first is better.
+
+    Attributes:
+        low, high: interval at `level`; the whole range when too few units are known.
+        unit: what was resampled, "group", "recording" or "window"; `n_units` of them.
+    """
+
+    metric: str
+    mean: float
+    low: float
+    high: float
+    level: float
+    n_folds: int
+    n_units: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether transfer helped, against which control, by how much, and what ships."""
+
+    outcome: Outcome
+    candidate: Row | None
+    reference: Row | None
+    difference: Difference | None
+    because: str
+    shipped: Row
+    shipped_because: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "outcome": self.outcome,
+            "candidate": _named(self.candidate),
+            "reference": _named(self.reference),
+            "difference": asdict(self.difference) if self.difference else None,
+            "because": self.because,
+        }
+
+
+def compare(
+    first: Array,
+    second: Array,
+    windows: Windows,
+    task: Task,
+    *,
+    n_folds: int,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Difference:
+    """The paired difference in the task's primary metric between two out-of-fold tables.
+
+    Args:
+        first, second: probabilities (n_windows, n_classes), NaN where not tested.
+    """
+    tested = np.isfinite(first).all(axis=1) & np.isfinite(second).all(axis=1)
+    classes = task.classes(windows)
+    codes = windows.codes(classes)[tested]
+    unit, units = units_of(windows.take(tested))
+    paired = _paired(task.metrics[task.primary], len(classes))
+    both = np.concatenate([first, second], axis=1)[tested]
+    mean = paired(both, codes)
+    found = intervals({"difference": paired}, both, codes, units, level=level, seed=seed)
+    low, high = found.get("difference", (-np.inf, np.inf))
+    widening = np.sqrt(1 + n_folds / max(1, n_folds - 1))
+    low, high = mean - widening * max(0.0, mean - low), mean + widening * max(0.0, high - mean)
+    return Difference(
+        task.primary,
+        float(mean),
+        float(np.clip(low, -1, 1)),
+        float(np.clip(high, -1, 1)),
+        level,
+        n_folds,
+        len(set(units.tolist())),
+        unit,
+    )
+
+
+def judge(
+    tables: Sequence[OutOfFold],
+    windows: Windows,
+    task: Task,
+    *,
+    preferred: Row,
+    n_folds: int,
+    seed: int = 0,
+) -> Verdict:
+    """The verdict on the best pretrained candidate, and the row that ships.
+
+    The preferred row ships unless a control beats it: with 80 % confidence in the paired
+    difference, so that noise among many rows does not choose.
+    """
+    if not tables:
+        because = (
+            "a class has too few labelled windows to leave any out, so nothing could be compared"
+        )
+        return Verdict("undecided", None, None, None, because, preferred, "the default; " + because)
+    scores = {table.row.name: _score(table, windows, task) for table in tables}
+    by_name = {table.row.name: table for table in tables}
+
+    def best(rows: list[OutOfFold]) -> OutOfFold | None:
+        return max(rows, key=lambda table: scores[table.row.name], default=None)
+
+    candidates = [table for table in tables if table.row.role == "candidate"]
+    transfers = [table for table in candidates if table.row.pretrained] or candidates
+    control = best([table for table in tables if table.row.role == "control"])
+    candidate = best(transfers)
+    if candidate is None or control is None:
+        because = "there was no pretrained candidate" if candidate is None else "no control ran"
+        return Verdict(
+            "undecided",
+            candidate.row if candidate else None,
+            control.row if control else None,
+            None,
+            because,
+            preferred,
+            "the only choice",
+        )
+    difference = compare(
+        candidate.probabilities, control.probabilities, windows, task, n_folds=n_folds, seed=seed
+    )
+    outcome: Outcome = (
+        "helped" if difference.low > 0 else "hurt" if difference.high < 0 else "undecided"
+    )
+    shipped, why = _ship(by_name, scores, windows, task, preferred, n_folds, seed)
+    return Verdict(
+        outcome,
+        candidate.row,
+        control.row,
+        difference,
+        _sentence(outcome, candidate.row, control.row, difference),
+        shipped,
+        why,
+    )
+
+
+def _ship(
+    tables: Mapping[str, OutOfFold],
+    scores: Mapping[str, float],
+    windows: Windows,
+    task: Task,
+    preferred: Row,
+    n_folds: int,
+    seed: int,
+) -> tuple[Row, str]:
+    start = tables[preferred.name]
+    challengers = sorted(
+        (table for table in tables.values() if scores[table.row.name] > scores[preferred.name]),
+        key=lambda table: -scores[table.row.name],
+    )
+    for challenger in challengers:
+        edge = compare(
+            challenger.probabilities,
+            start.probabilities,
+            windows,
+            task,
+            n_folds=n_folds,
+            level=SHIP_LEVEL,
+            seed=seed,
+        )
+        if edge.low > 0:
+            return challenger.row, (
+                f"it beats {preferred.name} by {100 * edge.mean:.1f} points of {edge.metric} "
+                f"({100 * SHIP_LEVEL:.0f} % interval {100 * edge.low:.1f} to {100 * edge.high:.1f})"
+            )
+    return preferred, (
+        "no other row beats it"
+        if not challengers
+        else f"{challengers[0].row.name} scored higher, but within chance"
+    )
+
+
+def _score(table: OutOfFold, windows: Windows, task: Task) -> float:
+    """The primary metric, higher better; the log loss settles ties."""
+    tested = np.isfinite(table.probabilities).all(axis=1)
+    codes = windows.codes(task.classes(windows))[tested]
+    metric = task.metrics[task.primary]
+    sign = -1 if getattr(metric, "better", "higher") == "lower" else 1
+    probabilities = table.probabilities[tested]
+    return sign * metric(probabilities, codes) - 1e-6 * log_loss(probabilities, codes)
+
+
+def _paired(metric: Metric, n_classes: int) -> Metric:
+    """The metric's difference between the left and the right half of a joined table."""
+    sign = -1.0 if getattr(metric, "better", "higher") == "lower" else 1.0
+    if not isinstance(metric, Tallied):
+        return lambda both, codes: (
+            sign * (metric(both[:, :n_classes], codes) - metric(both[:, n_classes:], codes))
+        )
+
+    one = metric.tally(np.full((1, n_classes), 1 / n_classes), np.zeros(1, dtype=np.int64))
+
+    def tally(both: Array, codes: Array) -> Array:
+        left = metric.tally(both[:, :n_classes], codes)
+        return np.stack([left, metric.tally(both[:, n_classes:], codes)], axis=1)
+
+    def finish(sums: Array) -> Array:
+        left, right = np.moveaxis(sums, sums.ndim - one.ndim, 0)
+        return np.asarray(sign * (metric.finish(left) - metric.finish(right)))
+
+    return Tallied("difference", "higher", tally, finish)
+
+
+def _named(row: Row | None) -> dict[str, str] | None:
+    return (
+        {"backbone": row.backbone.card.name, "strategy": row.strategy_name, "role": row.role}
+        if row
+        else None
+    )
+
+
+def _sentence(outcome: Outcome, candidate: Row, control: Row, difference: Difference) -> str:
+    what = {
+        "helped": "Transfer helped",
+        "hurt": "Transfer hurt",
+        "undecided": "Undecided whether transfer helped",
+    }[outcome]
+    return (
+        f"{what}: {candidate.name} against the best control {control.name}, "
+        f"{100 * difference.mean:+.1f} points of {difference.metric} "
+        f"({100 * difference.level:.0f} % interval {100 * difference.low:+.1f} to "
+        f"{100 * difference.high:+.1f}, {difference.n_units} {difference.unit}s, "
+        f"{difference.n_folds} folds)"
+    )

@@ -1,0 +1,107 @@
+"""A recipe: everything that decides a run, in a TOML file that reproduces it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from edgegraft_edge.errors import OptionError, Problem, nearest
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `adapt` was asked to do. Paths are as the user wrote them.
+
+    >>> recipe = Recipe(data="synthetic:", seed=3, options={"finetune.epochs": 5})
+    >>> Recipe.from_toml(recipe.to_toml()) == recipe
+    True
+    """
+
+    data: str = field(metadata={"help": "where the training data is"})
+    test: str | None = field(default=None, metadata={"help": "held-out data for the final scores"})
+    backbone: str = field(default="auto", metadata={"help": "name, path to weights, or auto"})
+    strategy: str = field(default="auto", metadata={"help": "name of a strategy, or auto"})
+    labels_per_class: int | None = field(
+        default=None, metadata={"help": "use only this many labelled windows of each class"}
+    )
+    folds: int = field(default=5, metadata={"help": "folds of the comparison with the controls"})
+    seed: int = field(default=0, metadata={"help": "fixes every random choice"})
+    data_options: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"help": "how the data is opened"}
+    )
+    options: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"help": "strategy options, written strategy.field"}
+    )
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.folds < 2:
+            problems.append(
+                Problem("folds-range", f"{self.folds} folds", "a comparison needs two", "--folds 5")
+            )
+        if self.labels_per_class is not None and self.labels_per_class < 1:
+            problems.append(
+                Problem(
+                    "labels-range",
+                    f"{self.labels_per_class} labels per class",
+                    "a class needs at least one",
+                    "--labels-per-class 5",
+                )
+            )
+        if self.seed < 0:
+            problems.append(
+                Problem("seed-range", f"seed {self.seed}", "seeds are 0 or more", "--seed 0")
+            )
+        if problems:
+            raise OptionError(problems)
+
+    def to_toml(self) -> str:
+        import tomli_w
+
+        values = {key: value for key, value in asdict(self).items() if value not in (None, {})}
+        return tomli_w.dumps(_plain(values))
+
+    @classmethod
+    def from_toml(cls, text: str) -> Recipe:
+        """Errors: `OptionError` for TOML that does not parse, or keys that a recipe has not."""
+        try:
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise OptionError.of(
+                "recipe-damaged", f"a recipe where {error}", "it is not TOML", "see recipe.toml"
+            ) from error
+        known = [entry.name for entry in fields(cls)]
+        problems = [
+            Problem("option-unknown", f"recipe key {key!r}", "a recipe has no such key",
+                    nearest(key, known))
+            for key in values
+            if key not in known
+        ]  # fmt: skip
+        if "data" not in values:
+            problems.append(
+                Problem("recipe-data", "no key `data`", "a recipe says where the data is",
+                        'data = "folder"')
+            )  # fmt: skip
+        if problems:
+            raise OptionError(problems)
+        return cls(**values)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        try:
+            return cls.from_toml(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise OptionError.of(
+                "recipe-missing", f"recipe {path}: {error}", "it cannot be read", "a TOML file"
+            ) from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
