@@ -125,6 +125,8 @@ class Event:
 class Decider:
     """Decides window by window; batch and stream go through this one place.
 
+    `reason` says why the last window was unsure; "" when it was not.
+
     >>> decider = Decider(Decision(threshold=0.6), ("rest", "walk"))
     >>> [decider.step(at_s, np.array(p)) for at_s, p in [(1.0, [0.9, 0.1]), (2.0, [0.8, 0.2])]]
     [Event(at_s=1.0, label='rest', probability=0.9, kind='change', reason=''), None]
@@ -138,6 +140,7 @@ class Decider:
         self._recent: deque[Array] = deque(maxlen=decision.smooth)
         self._said: tuple[str, str] | None = None
         self._changed_s = -math.inf
+        self.reason = ""
 
     def reset(self) -> None:
         """Forget the probabilities so far, as after a gap; what was said last still stands."""
@@ -156,6 +159,7 @@ class Decider:
             probabilities: (n_classes,); None for a window that could not be scored.
         """
         label, probability, reason = self._judge(probabilities)
+        self.reason = reason
         if (label, reason) != self._said and self._may_change(at_s):
             self._said, self._changed_s = (label, reason), at_s
             return Event(at_s, label, probability, "change", reason)

@@ -150,7 +150,8 @@ def bind(
 
 
 def _checked(values: Array, spec: WindowSpec) -> Array:
-    values = np.asarray(values, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity
+        values = np.asarray(values, dtype=np.float32)
     if values.ndim != 2 or values.shape[0] != spec.n_channels:
         raise DataError.of(
             "channel-count",

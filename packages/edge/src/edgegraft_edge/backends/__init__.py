@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Protocol, cast
+from typing import ClassVar, Protocol, cast
 
 from edgegraft_edge.errors import OptionError, nearest
 from edgegraft_edge.signal import Array
@@ -19,7 +19,9 @@ Run = Callable[[Array], Array]
 
 
 class Backend(Protocol):
-    """Turns the bytes of a model into a function."""
+    """Turns the bytes of a model into a function; `name` is that of its entry point."""
+
+    name: ClassVar[str]
 
     def open(self, model: bytes) -> Run:
         """Errors: `ModelError` for damaged bytes and for what the runtime cannot run."""

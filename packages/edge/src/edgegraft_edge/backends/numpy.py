@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ class NumpyBackend:
     >>> run(np.ones((1, 1, 2))).tolist()
     [[[1.0, 1.0]]]
     """
+
+    name: ClassVar[str] = "numpy"
 
     def open(self, model: bytes) -> Run:
         arrays = tensors.load(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from edgegraft_edge.signal import Array
 class OnnxBackend:
     """Runs models with one input (windows) and the probabilities as first output."""
 
+    name: ClassVar[str] = "onnx"
     threads: int = field(default=1, metadata={"help": "Threads inside one operator."})
 
     def open(self, model: bytes) -> Run:
@@ -27,7 +29,6 @@ class OnnxBackend:
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        # Weights in files beside the model would be read from anywhere: only bytes count.
         try:
             session = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]

@@ -1,0 +1,266 @@
+"""The command of a device: run, verify and look into a bundle. Needs NumPy only.
+
+Exit codes: 0 ok, 1 a runtime does not agree with the golden windows, 2 usage, 3 data,
+4 bundle, 130 stopped with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from edgegraft_edge import __version__, backends, signing
+from edgegraft_edge.bundle import Bundle, read
+from edgegraft_edge.decision import Decision, Event
+from edgegraft_edge.errors import DataError, EdgegraftError, OptionError, nearest
+from edgegraft_edge.rows import TIME_UNITS, Rows
+from edgegraft_edge.runner import Runner, verify
+
+_EPILOG = """exit codes: 0 ok, 1 a runtime disagrees with the golden windows, 2 usage, 3 data,
+4 bundle, 130 stopped with Ctrl-C"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code is the answer."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.command(arguments)
+        sys.stdout.flush()
+        return code
+    except EdgegraftError as error:
+        if getattr(arguments, "json", False):
+            print(json.dumps({"error": [p.as_dict() for p in error.problems]}), flush=True)
+        print(f"edgegraft-edge: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`); without this Python complains at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    bundle = _open(arguments)
+    options = {
+        entry.name: value
+        for entry in fields(Decision)
+        if (value := getattr(arguments, entry.name)) is not None
+    }
+    backend = _backend(arguments.backend, bundle)
+    with _source(arguments.source) as source:
+        rows = Rows(
+            source,
+            bundle.spec,
+            time_column=arguments.time_column,
+            time_unit=arguments.time_unit,
+        )
+        decision = replace(bundle.decision, **options)
+        runner = Runner(bundle, backend, rate_hz=arguments.rate_hz, decision=decision)
+        code = 0
+        try:
+            _stream(rows, runner, arguments.replay)
+        except KeyboardInterrupt:
+            code = 130
+    if rows.account.rows == 0 and code == 0:
+        raise DataError.of(
+            "rows-missing", "a header without rows", "there is nothing to classify", "add rows"
+        )
+    _summary(rows, runner, backend, arguments.json)
+    return code
+
+
+def _stream(rows: Rows, runner: Runner, speed: float | None) -> None:
+    begin, first_s = time.monotonic(), None
+    for count, (at_s, sample) in enumerate(rows):
+        if speed:
+            now_s = count / runner.bundle.spec.rate_hz if at_s is None else at_s
+            first_s = now_s if first_s is None else first_s
+            wait_s = (now_s - first_s) / speed - (time.monotonic() - begin)
+            if wait_s > 0.002:
+                time.sleep(min(wait_s, 60.0))
+        for event in runner.push(sample, at_s=at_s):
+            _say(event)
+
+
+def _say(event: Event) -> None:
+    print(json.dumps(event.as_dict()), flush=True)
+
+
+def _summary(rows: Rows, runner: Runner, backend: str, as_json: bool) -> None:
+    counters, account = runner.counters, rows.account
+    if as_json:
+        summary = {**account.as_dict(), **counters.as_dict(), "backend": backend}
+        print(json.dumps({"summary": summary}))
+        return
+    for code, fault in account.faults.items():
+        text = f"[{code}] {fault.count} rows, first in line {fault.first_line}: {fault.found}"
+        print(text, file=sys.stderr)
+    seen = ", ".join(
+        f"{name.replace('_', ' ')} {value}" for name, value in counters.as_dict().items() if value
+    )
+    print(f"{account.rows} rows, {account.malformed} malformed; {seen}", file=sys.stderr)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    bundle = _open(arguments)
+    chosen = None if arguments.backend == "auto" else [arguments.backend]
+    found = verify(bundle, chosen, tolerance=arguments.tolerance)
+    wrong = [one for one in found if one.status in ("differs", "failed")]
+    wrong += [one for one in found if chosen and one.status == "absent"]
+    if arguments.json:
+        runtimes = [one.as_dict() for one in found]
+        print(json.dumps({"ok": not wrong, "signed_by": bundle.signed_by, "runtimes": runtimes}))
+    else:
+        for one in found:
+            figures = (
+                f"largest difference {one.max_abs:.2g}, "
+                f"labels {one.labels_agree}/{one.n_windows}, {one.latency_ms:g} ms a window"
+            )
+            text = figures if one.n_windows else one.reason
+            print(f"{one.runtime:10} {one.status:8} {text}")
+        print(_signature_line(bundle))
+    return 1 if wrong else 0
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    bundle = _open(arguments)
+    manifest = bundle.manifest
+    if arguments.json:
+        values = json.loads(manifest.to_bytes())
+        print(json.dumps({**values, "digest": manifest.digest, "signed_by": bundle.signed_by}))
+        return 0
+    size = sum(entry.size for entry in manifest.files.values())
+    print(bundle.card.rstrip())
+    print(f"\nRuntimes: {', '.join(bundle.runtimes)}. {size / 1024:.1f} KiB in files.")
+    print(f"Decision: {json.dumps(dict(manifest.decision))}")
+    print(f"Digest: {manifest.digest}")
+    print(_signature_line(bundle))
+    return 0
+
+
+def _signature_line(bundle: Bundle) -> str:
+    if bundle.signed_by:
+        return f"Signed by {bundle.signed_by}"
+    return "Not signed" if bundle.signature is None else "Signed; not checked without a key"
+
+
+def _open(arguments: argparse.Namespace) -> Bundle:
+    key = signing.read_public(Path(arguments.key)) if arguments.key else None
+    return read(arguments.bundle, key=key, require_signature=arguments.require_signature)
+
+
+def _backend(wanted: str, bundle: Bundle) -> str:
+    if wanted != "auto":
+        return wanted
+    onnx = "onnx" in bundle.runtimes and backends.importable("onnxruntime")
+    return "onnx" if onnx else "numpy"
+
+
+def _source(name: str | None) -> Any:
+    if name is None and sys.stdin.isatty():
+        raise OptionError.of(
+            "source-missing", "no --source", "rows come from a file or a pipe", "--source FILE"
+        )
+    if name is None or name == "-":
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return open(name, "rb")
+    except OSError as error:
+        raise DataError.of(
+            "source-missing", name, error.strerror or "it cannot be read", "check the path"
+        ) from error
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text.removesuffix("x"))
+    except ValueError:
+        speed = 0.0
+    if not 0.0 < speed < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no speed; try 1x or 10x")
+    return speed
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says the nearest option to a misspelt one."""
+
+    def error(self, message: str) -> NoReturn:
+        prefix = "unrecognized arguments: "
+        if message.startswith(prefix):
+            word = message.removeprefix(prefix).split()[0].split("=")[0]
+            known = [option for action in self._actions for option in action.option_strings]
+            for group in self._actions:
+                for parser in getattr(group, "choices", None) or ():
+                    sub = group.choices[parser]  # type: ignore[index]
+                    known += [o for a in sub._actions for o in a.option_strings]
+            message += f" (did you mean {nearest(word, sorted(set(known)))}?)"
+        super().error(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="edgegraft-edge",
+        description="Run a bundle on a device: rows of sensor values in, events out.",
+        epilog=_EPILOG,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"edgegraft-edge {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    run = _command(commands, "run", _run, "classify a stream of rows, an event a JSON line")
+    run.add_argument(
+        "--source", help="CSV file with a header, or - for standard input (the default)"
+    )
+    run.add_argument("--replay", type=_speed, metavar="SPEED", help="pace by time: 1x, 10x, ...")
+    run.add_argument("--rate-hz", type=float, help="the source's rate, checked with the bundle's")
+    run.add_argument("--time-column", default="", help="column with timestamps (default: found)")
+    run.add_argument(
+        "--time-unit", default="", choices=sorted(TIME_UNITS), help="of numbers (default: found)"
+    )
+    _add_backend(run)
+    for entry in fields(Decision):
+        kind: Any = {"emit": str, "smooth": int}.get(entry.name, float)
+        run.add_argument(
+            f"--{entry.name.replace('_', '-')}",
+            type=kind,
+            help=f"{entry.metadata['help']} Default: as in the bundle.",
+        )
+    check = _command(commands, "verify", _verify, "compare each runtime with the golden windows")
+    check.add_argument(
+        "--tolerance", type=float, default=1e-3, help="largest difference of a probability"
+    )
+    _add_backend(check)
+    _command(commands, "info", _info, "show the card, the manifest and who signed")
+    return parser
+
+
+def _command(commands: Any, name: str, function: Any, summary: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+    )
+    command.set_defaults(command=function)
+    command.add_argument("bundle", metavar="BUNDLE", help="a bundle, e.g. model.egb")
+    command.add_argument("--json", action="store_true", help="answer as JSON")
+    command.add_argument("--key", metavar="PUBLIC", help="public key file; refuse other signers")
+    command.add_argument(
+        "--require-signature", action="store_true", help="refuse a bundle that is not signed"
+    )
+    return command
+
+
+def _add_backend(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--backend", default="auto", help="auto, numpy, onnx, or another that is installed"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

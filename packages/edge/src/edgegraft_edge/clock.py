@@ -1,0 +1,96 @@
+"""Where a chunk of samples stands in time: next in line, after a gap, late, or a jump back."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Literal
+
+from edgegraft_edge.errors import DataError
+
+Place = Literal["next", "gap", "back", "late", "repeat"]
+GAP_PERIODS = 1.5
+DRIFT = 0.02
+MAX_DRIFT = 0.10
+LATE_IN_A_ROW = 8
+_MEASURED_SAMPLES = 64
+_MEASURED_STEPS = 8
+
+
+class Clock:
+    """Follows the timestamps of a stream of known rate.
+
+    A step of more than 1.5 sample periods is a gap. A chunk from before the last sample is
+    late (or a repeat, at the same time) and left out; when it is older than `late_s`, or eight
+    in a row are late, the clock itself has gone back and time starts anew from there.
+
+    >>> clock = Clock(rate_hz=10.0, late_s=1.0)
+    >>> [clock.place(at_s, 1)[0] for at_s in (0.0, 0.1, 0.1, 0.2, 0.5, 0.4, -9.0)]
+    ['next', 'next', 'repeat', 'next', 'gap', 'late', 'back']
+    """
+
+    def __init__(self, rate_hz: float, late_s: float):
+        self._period = 1.0 / rate_hz
+        self._late_s = late_s
+        self._started = False
+        self._first = self._last = -self._period
+        self._count = 1
+        self._late_run = 0
+        self._steps: deque[float] = deque(maxlen=_MEASURED_SAMPLES)  # seconds per sample
+        self._measured = 0
+
+    def place(self, at_s: float | None, count: int) -> tuple[Place, float]:
+        """Take a chunk of `count` samples; None for the time of its first continues the last.
+
+        Returns: what it is, and the time of its first sample in seconds.
+
+        Errors: `DataError` for a time that is no number.
+        """
+        if at_s is None:
+            place: Place = "next"
+            at_s = self._last + self._period
+        elif not math.isfinite(at_s):
+            raise DataError.of(
+                "time-not-finite", f"a sample at {at_s}", "time is a number", "drop such samples"
+            )
+        elif not self._started:
+            place = "next"
+        else:
+            place = self._compare(at_s)
+            if place in ("late", "repeat"):
+                return place, at_s
+        self._late_run = 0
+        if place == "back":
+            self._steps.clear()
+            self._measured = 0
+        self._started = True
+        self._first = at_s
+        self._last = at_s + (count - 1) * self._period
+        self._count = count
+        return place, at_s
+
+    def drift(self) -> float | None:
+        """How far the measured rate is off, e.g. 0.05; None until enough was seen since asked.
+
+        The mean step without its outer eighths: gaps and jitter do not count.
+        """
+        if self._measured < _MEASURED_SAMPLES or len(self._steps) < _MEASURED_STEPS:
+            return None
+        ordered = sorted(self._steps)
+        trim = len(ordered) // 8
+        kept = ordered[trim : len(ordered) - trim]
+        self._measured = 0
+        return self._period / (sum(kept) / len(kept)) - 1.0
+
+    def _compare(self, at_s: float) -> Place:
+        allowance = DRIFT * (self._count - 1)
+        step = (at_s - self._last) / self._period
+        # A millionth, as times of many digits do not subtract exactly.
+        if step <= 1e-6 - allowance:
+            self._late_run += 1
+            if self._last - at_s > self._late_s or self._late_run > LATE_IN_A_ROW:
+                return "back"
+            return "repeat" if abs(step) <= 1e-6 else "late"
+        self._steps.append((at_s - self._first) / self._count)
+        self._measured += self._count
+        return "gap" if step > GAP_PERIODS + allowance + 1e-6 else "next"
