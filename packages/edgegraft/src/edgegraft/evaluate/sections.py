@@ -1,0 +1,284 @@
+"""From the report's mapping to what its pages show: sorted, paired up, measured out, drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from edgegraft.evaluate import plots
+from edgegraft.evaluate.wording import SHARES, finding, known, metric_name, pair, score
+
+COLUMNS = ("macro_f1", "accuracy", "log_loss")
+MANY_CLASSES = 8
+LONG_NAME = 10
+SHOWN_GROUPS = 12
+SHOWN_CONFUSIONS = 6
+SHOWN_TRAININGS = 4
+
+
+def sections(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything the templates need, by section; a section that has nothing to say is empty."""
+    primary = str(_at(report, "verdict", "difference").get("metric") or "macro_f1")
+    evaluation = _at(report, "evaluation")
+    return {
+        "finding": finding(_at(report, "verdict")),
+        "interval": _interval(_at(report, "verdict"), primary),
+        "primary": primary,
+        "tiles": _tiles(report, evaluation, primary),
+        "rows": _rows(report.get("rows") or (), primary),
+        "confusion": _confusion(evaluation),
+        "per_class": _per_class(evaluation),
+        "per_group": _per_group(evaluation, primary),
+        "calibration": _calibration(evaluation),
+        "learning": _learning(report.get("learning_curve") or (), primary),
+        "map": _map(_at(report, "embedding_map")),
+        "training": [_training(run) for run in (report.get("training") or ())[:SHOWN_TRAININGS]],
+        "classes": _class_counts(_at(report, "data").get("classes")),
+        "facts": {key: value for key, value in _at(report, "data").items() if key != "classes"},
+        "warnings": _all_warnings(report, evaluation),
+    }
+
+
+def _at(mapping: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """A mapping inside; empty if it is not there."""
+    found: Any = mapping
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _interval(verdict: Mapping[str, Any], metric: str) -> Markup | None:
+    gap = _at(verdict, "difference")
+    ends = [known(gap.get(key)) for key in ("mean", "low", "high")]
+    if any(end is None for end in ends):
+        return None
+    factor, unit = (100, "points of ") if metric in SHARES else (1, "")
+    mean, low, high = (factor * end for end in ends if end is not None)
+    outcome = str(verdict.get("outcome") or "undecided")
+    return plots.interval_plot(mean, low, high, unit + metric_name(metric), outcome)
+
+
+def _tiles(
+    report: Mapping[str, Any], evaluation: Mapping[str, Any], primary: str
+) -> list[dict[str, Any]]:
+    """Key figures of what ships."""
+    metrics, ends = _at(evaluation, "metrics"), _at(evaluation, "intervals")
+    names = dict.fromkeys((primary, *COLUMNS))
+    return [
+        {"metric": name, "value": metrics[name], "interval": ends.get(name)}
+        for name in names
+        if known(metrics.get(name)) is not None
+    ][:3]
+
+
+def _rows(rows: Sequence[Mapping[str, Any]], primary: str) -> dict[str, Any]:
+    """Candidates and controls with their place on a common scale, best first."""
+    if not rows:
+        return {}
+    names = [
+        name
+        for name in dict.fromkeys((primary, *COLUMNS))
+        if any(known(_at(row, "metrics").get(name)) is not None for row in rows)
+    ]
+    values = [known(_at(row, "metrics").get(primary)) for row in rows]
+    ends = [_ends(_at(row, "intervals").get(primary)) for row in rows]
+    finite = [value for value in values if value is not None]
+    finite += [end for pair_of_ends in ends if pair_of_ends for end in pair_of_ends]
+    low, high = plots.padded(finite, 0.05)
+    if primary in SHARES:
+        low, high = max(0.0, math.floor(100 * low) / 100), min(1.0, math.ceil(100 * high) / 100)
+    drawn = [
+        dict(row)
+        | {"name": pair(row), "place": _share(value, low, high), "band": _band(end, low, high)}
+        for row, value, end in zip(rows, values, ends, strict=True)
+    ]
+    falling = primary in ("log_loss", "brier", "calibration_error")
+
+    def rank(row: Mapping[str, Any]) -> float:
+        value = known(_at(row, "metrics").get(primary))
+        return float("inf") if value is None else value if falling else -value
+
+    drawn.sort(key=rank)
+    return {
+        "rows": drawn,
+        "metrics": names,
+        "ends": [plots.percent(end) if primary in SHARES else f"{end:.3g}" for end in (low, high)],
+        "sizes": any(known(row.get("size_kib")) is not None for row in rows),
+        "seconds": any(known(row.get("seconds")) is not None for row in rows),
+        "notes": any(row.get("note") for row in rows),
+    }
+
+
+def _ends(ends: Any) -> tuple[float, float] | None:
+    if not isinstance(ends, (list, tuple)) or len(ends) != 2:
+        return None
+    low, high = known(ends[0]), known(ends[1])
+    return None if low is None or high is None else (low, high)
+
+
+def _share(value: float | None, low: float, high: float) -> float | None:
+    """Place of a value in low..high, in per cent."""
+    if value is None or not high > low:
+        return None
+    return round(100 * min(1.0, max(0.0, (value - low) / (high - low))), 2)
+
+
+def _band(ends: tuple[float, float] | None, low: float, high: float) -> tuple[float, float] | None:
+    """Left edge and width of an interval, in per cent."""
+    if ends is None:
+        return None
+    left, right = _share(ends[0], low, high), _share(ends[1], low, high)
+    return None if left is None or right is None else (left, round(right - left, 2))
+
+
+def _confusion(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    counts = evaluation.get("confusion") or ()
+    classes = [str(name) for name in evaluation.get("classes") or ()]
+    truths = [str(name) for name in evaluation.get("truths") or classes]
+    if not counts or not classes or len(truths) < len(counts):
+        return {}
+    rows, mistakes = [], []
+    for index, (truth, row) in enumerate(zip(truths, counts, strict=False)):
+        total = sum(row)
+        cells = [
+            {"n": n, "share": round(n / total, 3) if total else 0.0, "right": place == index}
+            for place, n in enumerate(row)
+        ]
+        rows.append({"truth": truth, "cells": cells, "n": total})
+        mistakes += [
+            {"truth": truth, "guess": classes[place], "n": n, "share": n / total}
+            for place, n in enumerate(row)
+            if n and place != index
+        ]
+    mistakes.sort(key=lambda entry: -entry["n"])
+    return {
+        "classes": classes,
+        "rows": rows,
+        "numbered": len(classes) > MANY_CLASSES or max(map(len, classes)) > LONG_NAME,
+        "mistakes": mistakes[:SHOWN_CONFUSIONS],
+        "n_mistakes": sum(entry["n"] for entry in mistakes),
+        "n": sum(row["n"] for row in rows),
+    }
+
+
+def _per_class(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, **scores}
+        for name, scores in _at(evaluation, "per_class").items()
+        if isinstance(scores, Mapping)
+    ]
+
+
+def _per_group(evaluation: Mapping[str, Any], primary: str) -> dict[str, Any]:
+    """Groups, worst first; where there are many, the rest is folded away."""
+    found = [
+        {"name": name, **scores}
+        for name, scores in _at(evaluation, "per_group").items()
+        if isinstance(scores, Mapping)
+    ]
+    if not found:
+        return {}
+    metric = next(
+        (name for name in ("accuracy", primary) if any(name in row for row in found)), "accuracy"
+    )
+    found.sort(key=lambda row: (known(row.get(metric)) is None, known(row.get(metric)) or 0.0))
+    split = SHOWN_GROUPS if len(found) > SHOWN_GROUPS + 4 else len(found)
+    return {"metric": metric, "first": found[:split], "rest": found[split:]}
+
+
+def _calibration(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    error = known(_at(evaluation, "metrics").get("calibration_error"))
+    says = "Accuracy over confidence"
+    if error is not None:
+        says += f", calibration error {score(error)}"
+    plot = plots.reliability_plot(evaluation.get("calibration") or (), says)
+    return {"plot": plot, "error": error} if plot else {}
+
+
+def _learning(points: Sequence[Mapping[str, Any]], primary: str) -> dict[str, Any]:
+    names = list(dict.fromkeys(str(point.get("row")) for point in points))
+    lines = []
+    for name in names:
+        own = [point for point in points if str(point.get("row")) == name]
+        own.sort(key=lambda point: known(point.get("labels_per_class")) or 0.0)
+        columns = {
+            key: [_or_nan(point.get(key)) for point in own]
+            for key in ("labels_per_class", "score", "low", "high")
+        }
+        lines.append(
+            plots.Line(
+                name, columns["labels_per_class"], columns["score"], columns["low"], columns["high"]
+            )
+        )
+    repeats = [known(point.get("n_repeats")) for point in points]
+    plot = plots.line_chart(
+        lines,
+        x_label="labels per class",
+        says=f"{metric_name(primary)} over labels per class for {', '.join(names)}",
+        logarithmic=True,
+        y_format=plots.percent if primary in SHARES else plots.number,
+    )
+    most = max((value for value in repeats if value is not None), default=None)
+    key = [(plots.stroke(index), name) for index, name in enumerate(names)]
+    return {"plot": plot, "legend": key, "n_repeats": most} if plot else {}
+
+
+def _or_nan(value: Any) -> float:
+    number = known(value)
+    return float("nan") if number is None else number
+
+
+def _map(embedding: Mapping[str, Any]) -> dict[str, Any]:
+    points = embedding.get("points") or ()
+    labels = sorted({str(point.get("label")) for point in points})
+    wrong = sum(point.get("correct") is False for point in points)
+    plot = plots.scatter_map(
+        points, labels, f"Map of {len(points)} embeddings, {wrong} predicted wrongly"
+    )
+    if not plot:
+        return {}
+    return {
+        "plot": plot,
+        "legend": [(plots.swatch(index), label) for index, label in enumerate(labels)],
+        "explains": embedding.get("explains"),
+        "wrong": wrong,
+        "repeats": len(labels) > plots.N_COLOURS * plots.SHAPES,
+    }
+
+
+def _training(run: Mapping[str, Any]) -> dict[str, Any]:
+    epochs = run.get("epochs") or ()
+    x = [_or_nan(epoch.get("epoch", index)) for index, epoch in enumerate(epochs)]
+    keys = [
+        key
+        for key in ("loss", "validation_loss")
+        if any(known(epoch.get(key)) is not None for epoch in epochs)
+    ]
+    lines = [
+        plots.Line(key.replace("_", " "), x, [_or_nan(epoch.get(key)) for epoch in epochs])
+        for key in keys
+    ]
+    name = str(run.get("name") or "training")
+    plot = plots.line_chart(lines, x_label="epoch", says=f"Loss of {name} over epochs")
+    scored = [known(epoch.get("metric")) for epoch in epochs]
+    best = max((value for value in scored if value is not None), default=None)
+    legend = [(plots.stroke(index), line.name) for index, line in enumerate(lines)]
+    return {"name": name, "plot": plot, "legend": legend, "best": best, "n": len(epochs)}
+
+
+def _class_counts(classes: Any) -> list[dict[str, Any]]:
+    if not isinstance(classes, Mapping) or not classes:
+        return []
+    most = max((known(n) or 0.0 for n in classes.values()), default=0.0) or 1.0
+    return [
+        {"name": str(name), "n": n, "share": round((known(n) or 0.0) / most, 3)}
+        for name, n in classes.items()
+    ]
+
+
+def _all_warnings(report: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[str]:
+    found = [*(report.get("warnings") or ()), *(evaluation.get("warnings") or ())]
+    return list(dict.fromkeys(str(warning) for warning in found))

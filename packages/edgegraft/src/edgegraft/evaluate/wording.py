@@ -1,0 +1,256 @@
+"""Figures and findings in words: what the report, and anyone who quotes it, says of numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, NamedTuple
+
+MISSING = "–"
+SHARES = frozenset(
+    {
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "macro_precision",
+        "macro_recall",
+        "weighted_f1",
+        "precision",
+        "recall",
+        "f1",
+        "calibration_error",
+    }
+)
+"""Metrics that are shares of one, and read best as per cent."""
+
+NAMES = {
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+    "f1": "F1",
+    "log_loss": "log loss",
+    "brier": "Brier score",
+    "r2": "R²",
+}
+UNITS = {"group": "groups", "recording": "recordings", "window": "windows"}
+
+
+def known(value: Any) -> float | None:
+    """The value as a finite float, else None; what a template does not find comes here too."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    return float(value) if math.isfinite(float(value)) else None
+
+
+def metric_name(name: Any) -> str:
+    """
+    >>> metric_name("macro_f1"), metric_name("calibration_error")
+    ('macro F1', 'calibration error')
+    """
+    return NAMES.get(str(name), str(name).replace("_", " "))
+
+
+def capital(text: str) -> str:
+    """The text with a capital at its start; the rest stays.
+
+    >>> capital("macro F1")
+    'Macro F1'
+    """
+    return text[:1].upper() + text[1:]
+
+
+def score(value: Any, metric: str = "accuracy") -> str:
+    """A metric's value for reading.
+
+    >>> score(0.9132, "macro_f1"), score(0.3121, "log_loss"), score(None)
+    ('91.3\\xa0%', '0.312', '–')
+    """
+    number = known(value)
+    if number is None:
+        return MISSING
+    return f"{100 * number:.1f}\u00a0%" if metric in SHARES else _signed(f"{number:.3f}")
+
+
+def span(ends: Any, metric: str = "accuracy") -> str:
+    """An interval for reading, or nothing.
+
+    >>> span([0.8, 0.91], "accuracy"), span(None)
+    ('80.0 to 91.0\\xa0%', '')
+    """
+    if not isinstance(ends, (list, tuple)) or len(ends) != 2:
+        return ""
+    if known(ends[0]) is None or known(ends[1]) is None:
+        return ""
+    return f"{score(ends[0], metric)} to {score(ends[1], metric)}".replace("\u00a0% to", " to")
+
+
+def difference(value: Any, metric: str = "accuracy") -> str:
+    """A signed difference without its unit: points (of a hundred) for shares.
+
+    >>> difference(0.0312, "macro_f1"), difference(-0.004, "macro_f1")
+    ('+3.1', '−0.4')
+    """
+    number = known(value)
+    if number is None:
+        return MISSING
+    return _signed(f"{100 * number:+.1f}" if metric in SHARES else f"{number:+.3f}")
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "−")
+
+
+def count(value: Any) -> str:
+    """
+    >>> count(61234), count(None)
+    ('61\\u202f234', '–')
+    """
+    number = known(value)
+    return MISSING if number is None else f"{number:,.0f}".replace(",", "\u202f")
+
+
+def duration(value: Any) -> str:
+    """Seconds for reading.
+
+    >>> duration(0.0042), duration(3.21), duration(130)
+    ('4.2\\xa0ms', '3.2\\xa0s', '2\\xa0min 10\\xa0s')
+    """
+    number = known(value)
+    if number is None:
+        return MISSING
+    if number < 1:
+        return f"{1000 * number:.2g}\u00a0ms" if number < 0.1 else f"{1000 * number:.0f}\u00a0ms"
+    if number < 99.95:
+        return f"{number:.1f}\u00a0s"
+    minutes, seconds = divmod(round(number), 60)
+    return f"{minutes}\u00a0min {seconds}\u00a0s"
+
+
+def size(value: Any) -> str:
+    """KiB for reading.
+
+    >>> size(14.2), size(2048), size(0.5)
+    ('14\\xa0KiB', '2.0\\xa0MiB', '0.5\\xa0KiB')
+    """
+    number = known(value)
+    if number is None:
+        return MISSING
+    if number >= 1000:
+        return f"{number / 1024:.1f}\u00a0MiB"
+    return f"{number:.0f}\u00a0KiB" if number >= 10 else f"{number:.1f}\u00a0KiB"
+
+
+def quantity(value: Any, name: str = "") -> str:
+    """Any value, by the unit at the end of its name.
+
+    >>> quantity(14.2, "size_kib"), quantity(1.5, "latency_ms"), quantity("AdamW", "optimiser")
+    ('14\\xa0KiB', '1.50\\xa0ms', 'AdamW')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {quantity(entry)}" for key, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(quantity(entry) for entry in value)
+    number = known(value)
+    if number is None:
+        return MISSING if value is None or isinstance(value, float) else str(value)
+    if name.endswith("_kib"):
+        return size(number)
+    if name.startswith("seconds") or name.endswith("_s"):
+        return duration(number)
+    if name.endswith("_ms"):
+        return f"{number:.3g}\u00a0ms" if number >= 10 else f"{number:.2f}\u00a0ms"
+    if name.endswith("_hz"):
+        return f"{number:g}\u00a0Hz"
+    return count(number) if number == round(number) else _signed(f"{number:.4g}")
+
+
+def quantity_name(name: str) -> str:
+    """A key as words, without its unit.
+
+    >>> quantity_name("n_windows"), quantity_name("latency_ms"), quantity_name("seconds_total")
+    ('windows', 'latency', 'total time')
+    """
+    if name.startswith("seconds"):
+        return f"{name.removeprefix('seconds').strip('_').replace('_', ' ')} time".strip()
+    for unit in ("_kib", "_ms", "_hz", "_s"):
+        name = name.removesuffix(unit)
+    return name.removeprefix("n_").replace("_", " ")
+
+
+def pair(entry: Any) -> str:
+    """A backbone with its strategy, by name.
+
+    >>> pair({"backbone": "minirocket", "strategy": "probe"})
+    'minirocket · probe'
+    """
+    if not isinstance(entry, Mapping):
+        return MISSING if entry is None else str(entry)
+    names = [str(entry[key]) for key in ("backbone", "strategy") if entry.get(key)]
+    return " · ".join(names) or MISSING
+
+
+class Finding(NamedTuple):
+    """The verdict in words: a sentence of `head` and `rest`, and `evidence`, how it was tested.
+
+    `outcome` is helped, hurt or undecided.
+    """
+
+    outcome: str
+    head: str
+    rest: str
+    evidence: str
+
+    @property
+    def sentence(self) -> str:
+        """The whole of it, e.g. for a terminal."""
+        return f"{self.head}{self.rest}"
+
+
+def finding(verdict: Mapping[str, Any]) -> Finding | None:
+    """The verdict as one plain sentence with its figure and interval.
+
+    >>> found = finding({"outcome": "helped", "difference": {"metric": "macro_f1",
+    ...     "mean": 0.031, "low": 0.012, "high": 0.05, "level": 0.95}})
+    >>> found.sentence.replace("\\xa0", " ")
+    'Transfer helped: macro F1 is 3.1 points higher than without it (95 % interval +1.2 to +5.0).'
+    """
+    outcome = str(verdict.get("outcome") or "")
+    if outcome not in ("helped", "hurt", "undecided"):
+        return None
+    gap = verdict.get("difference") or {}
+    metric = str(gap.get("metric") or "macro_f1")
+    mean = known(gap.get("mean"))
+    head = {
+        "helped": "Transfer helped",
+        "hurt": "Transfer hurt",
+        "undecided": "Undecided whether transfer helped",
+    }[outcome]
+    if mean is None:
+        return Finding(outcome, head, ".", _evidence(verdict, gap))
+    points = " points" if metric in SHARES else ""
+    amount = difference(abs(mean), metric)[1:]
+    direction = "higher" if mean >= 0 else "lower"
+    rest = f": {metric_name(metric)} is {amount}{points} {direction} than without it"
+    if known(gap.get("low")) is not None and known(gap.get("high")) is not None:
+        level = f"{100 * (known(gap.get('level')) or 0.95):g}\u00a0%"
+        ends = f"{difference(gap['low'], metric)} to {difference(gap['high'], metric)}"
+        zero = ", which includes zero" if gap["low"] <= 0 <= gap["high"] else ""
+        rest += f" ({level} interval {ends}{zero})"
+    return Finding(outcome, head, rest + ".", _evidence(verdict, gap))
+
+
+def _evidence(verdict: Mapping[str, Any], gap: Mapping[str, Any]) -> str:
+    parts = []
+    if verdict.get("candidate") and verdict.get("reference"):
+        parts.append(
+            f"{pair(verdict['candidate'])} against the best control, {pair(verdict['reference'])}"
+        )
+    folds, units = known(gap.get("n_folds")), known(gap.get("n_units"))
+    if folds:
+        parts.append(f"the same {count(folds)} folds for both")
+    if units:
+        kind = UNITS.get(str(gap.get("unit")), "units")
+        parts.append(f"{count(units)} {kind[:-1] if units == 1 else kind}")
+    return ", ".join(parts)
