@@ -27,9 +27,9 @@ def models() -> None:
 @json_option
 def list_models(as_json: bool) -> None:
     """List the backbones that are installed."""
-    from edgegraft.zoo.shelf import cards
+    from edgegraft.zoo.registry import list_backbones
 
-    rows = [dataclasses.asdict(card) for card in cards()]
+    rows = [dataclasses.asdict(card) for card in list_backbones()]
     columns = ["name", "kind", "n_parameters", "rate_hz", "licence", "summary"]
     write(
         {"models": rows},
@@ -43,9 +43,9 @@ def list_models(as_json: bool) -> None:
 @json_option
 def show_model(name: str, as_json: bool) -> None:
     """Show the card of a backbone: data, licence, recipe, seed, checksum."""
-    from edgegraft.zoo.shelf import open_backbone
+    from edgegraft.zoo.registry import load_backbone
 
-    card = dataclasses.asdict(open_backbone(name).card)
+    card = dataclasses.asdict(load_backbone(name).card)
 
     def render() -> None:
         for key, value in card.items():
@@ -68,10 +68,11 @@ def recommend(data: str, seed: int, as_json: bool, **options: Any) -> None:
     """
     from edgegraft import workflow
 
-    rows = workflow.recommend(data, seed=seed, data_options=given(options))
-    columns = list(rows[0]) if rows else []
+    ranking = workflow.recommend(data, seed=seed, **given(options))
+    columns = ["backbone", "kind", "score", "log_loss", "labels_used", "seconds", "because"]
+    rows = [row.as_dict() for row in ranking]
     write(
-        {"ranking": list(rows)},
+        {"ranking": rows},
         as_json,
         lambda: table(columns, [[row[name] for name in columns] for row in rows]),
     )

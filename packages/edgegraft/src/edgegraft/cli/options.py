@@ -98,14 +98,14 @@ def _kind(hint: Any) -> tuple[Any, bool]:
     return (hint if hint in (bool, int, float, str) else str), False
 
 
-def strategy_options(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """``["finetune.epochs=5"]`` as ``{"finetune": {"epochs": 5}}``, checked by the fields.
+def strategy_options(texts: Iterable[str]) -> dict[str, Any]:
+    """``["finetune.epochs=5"]`` as ``{"finetune.epochs": 5}``, typed by the fields.
 
     Errors: `OptionError` listing every text that names no strategy, no field or no value.
     """
     from edgegraft import catalog
 
-    options: dict[str, dict[str, Any]] = {}
+    options: dict[str, Any] = {}
     problems: list[Problem] = []
     for text in texts:
         path, _, value = text.partition("=")
@@ -119,7 +119,7 @@ def strategy_options(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
             continue
         try:
             cls = catalog.find("strategies", strategy)
-            options.setdefault(strategy, {})[name] = _convert(cls, name, value.strip())
+            options[f"{strategy}.{name}"] = _convert(cls, name, value.strip())
         except OptionError as error:
             problems += error.problems
     if problems:

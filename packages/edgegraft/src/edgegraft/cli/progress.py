@@ -10,8 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 BARS = "▁▂▃▄▅▆▇█"
-EPOCHS = {"epoch", "step"}
-CURVES = ("loss", "train_loss", "valid_loss", "score", "valid_score")
+STAGES = frozenset({"stage", "done"})
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
@@ -37,7 +36,7 @@ class Progress:
     def __init__(self, *, terminal: bool | None = None) -> None:
         self.terminal = sys.stderr.isatty() if terminal is None else terminal
         self.started = time.monotonic()
-        self.stage = ""
+        self.status = ""
         self.curves: dict[str, list[float]] = {}
         self.epoch = ""
         self._live: Any = None
@@ -66,24 +65,24 @@ class Progress:
             self._live.stop()
 
     def __call__(self, event: str, values: Mapping[str, Any]) -> None:
-        if event in EPOCHS:
-            self._follow(event, values)
-        else:
-            self.curves, self.epoch = {}, ""
-            self._announce(event, values)
+        if event == "epoch":
+            self._follow(values)
+            return
+        self.curves, self.epoch = {}, ""
+        self.status = f"{event}  {_phrase(values)}".strip()
+        if event in STAGES:
+            self._announce()
 
-    def _follow(self, event: str, values: Mapping[str, Any]) -> None:
-        count = values.get(event, values.get("epoch", ""))
-        total = values.get("of", values.get("epochs", ""))
-        self.epoch = f"{event} {count}" + (f"/{total}" if total else "")
-        for name in CURVES:
-            if isinstance(values.get(name), int | float):
-                self.curves.setdefault(name, []).append(float(values[name]))
+    def _follow(self, values: Mapping[str, Any]) -> None:
+        self.epoch = f"epoch {values.get('epoch', '')}/{values.get('epochs', '')}"
+        if values.get("epoch") == 1:
+            self.curves = {}
+        for name, value in values.items():
+            if name not in ("epoch", "epochs") and isinstance(value, int | float):
+                self.curves.setdefault(name, []).append(float(value))
 
-    def _announce(self, event: str, values: Mapping[str, Any]) -> None:
-        said = "  ".join(f"{name} {_short(value)}" for name, value in values.items())
-        self.stage = f"{event}  {said}".strip()
-        line = f"{time.monotonic() - self.started:6.1f} s  {self.stage}"
+    def _announce(self) -> None:
+        line = f"{time.monotonic() - self.started:6.1f} s  {self.status}"
         if self._live is not None:
             self._live.console.print(line, markup=False, highlight=False)
         else:
@@ -92,11 +91,17 @@ class Progress:
     def _draw(self) -> Any:
         from rich.text import Text
 
-        lines = [f"{self.stage}  {self.epoch}".strip()] if self.epoch else []
+        lines = [f"          {self.status}  {self.epoch}".rstrip()] if self.status else []
         for name, curve in self.curves.items():
-            lines.append(f"  {name:12} {curve[-1]:8.4f}  {sparkline(curve)}")
+            lines.append(f"          {name:20} {curve[-1]:8.4f}  {sparkline(curve)}")
         return Text("\n".join(lines))
 
 
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _phrase(values: Mapping[str, Any]) -> str:
+    """``{"name": "fit", "row": "probe"}`` as ``fit  row probe``; nothing is left out."""
+    said = []
+    for name, value in values.items():
+        text = f"{value:.4g}" if isinstance(value, float) else value
+        text = ", ".join(map(str, text)) if isinstance(text, list | tuple) else str(text)
+        said.append(text if name == "name" else f"{name} {text}")
+    return "  ".join(said)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -32,14 +31,18 @@ def export(run: Path, kind: str, out: Path, key: Path | None, as_json: bool) -> 
     the new runtime and compared before anything is written.
     """
     from edgegraft import workflow
+    from edgegraft_edge.signing import read_private
 
-    path = workflow.export(run, format=kind, out=out, key=key)
-    size_kib = path.stat().st_size / 1024
-    write(
-        {"bundle": str(path), "format": kind, "size_kib": round(size_kib, 1)},
-        as_json,
-        lambda: click.echo(f"bundle    {path}  ({show(size_kib)} KiB)"),
-    )
+    bundle = workflow.export(run, format=kind, out=out, key=read_private(key) if key else None)
+    size_kib = out.stat().st_size / 1024
+    found = {
+        "bundle": str(out),
+        "format": kind,
+        "runtimes": list(bundle.runtimes),
+        "size_kib": round(size_kib, 1),
+        "signed_by": bundle.signed_by or None,
+    }
+    write(found, as_json, lambda: click.echo(f"bundle    {out}  ({show(size_kib)} KiB)"))
 
 
 @click.command()
@@ -58,10 +61,22 @@ def verify(ctx: click.Context, bundle: Path, key: Path | None, as_json: bool) ->
     runtime disagrees.
     """
     from edgegraft import workflow
+    from edgegraft_edge import runner
+    from edgegraft_edge.signing import read_public
 
-    found: dict[str, Any] = workflow.verify(bundle, key=key)
-    rows = [[row[name] for name in ("runtime", "agrees", "worst")] for row in found["runtimes"]]
-    write(found, as_json, lambda: table(["runtime", "agrees", "largest difference"], rows))
+    checked = workflow.load(bundle, key=read_public(key) if key else None)
+    rows = [row.as_dict() for row in runner.verify(checked)]
+    found = {
+        "ok": all(row["ok"] for row in rows),
+        "signed_by": checked.signed_by or None,
+        "runtimes": rows,
+    }
+    columns = ["runtime", "status", "max_abs", "labels_agree", "n_windows", "latency_ms", "reason"]
+    write(
+        found,
+        as_json,
+        lambda: table(columns, [[row[name] for name in columns] for row in rows]),
+    )
     if not found["ok"]:
         ctx.exit(TROUBLE)
 

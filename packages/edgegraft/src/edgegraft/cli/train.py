@@ -43,7 +43,13 @@ def _list_options(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 @click.option("--backbone", default="auto", show_default=True, help="Name, or auto to rank them.")
 @click.option("--strategy", default="auto", show_default=True, help="Name, or auto to choose.")
 @click.option("--labels-per-class", type=click.IntRange(1), help="Use only so many labels.")
-@click.option("--folds", type=click.IntRange(2), help="Folds of the comparison with the controls.")
+@click.option(
+    "--folds",
+    type=click.IntRange(2),
+    default=5,
+    show_default=True,
+    help="Folds of the comparison with the controls.",
+)
 @click.option(
     "-o",
     "--option",
@@ -69,7 +75,10 @@ def _list_options(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 @seed_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.")
 @json_option
+@click.pass_context
 def adapt(
+    ctx: click.Context,
+    /,
     data: str | None,
     recipe: Path | None,
     texts: tuple[str, ...],
@@ -79,7 +88,7 @@ def adapt(
     backbone: str,
     strategy: str,
     labels_per_class: int | None,
-    folds: int | None,
+    folds: int,
     resume: bool,
     seed: int,
     **options: Any,
@@ -91,37 +100,54 @@ def adapt(
     the folder given by --out. Ctrl-C keeps the best so far; the same command resumes.
     """
     from edgegraft import workflow
+    from edgegraft.recipe import Recipe
 
+    if recipe is not None:
+        asked = Recipe.read(recipe)
+        if data is not None:
+            asked = dataclasses.replace(asked, data=data)
+    elif data is not None:
+        asked = Recipe(
+            data=data,
+            test=test,
+            backbone=backbone,
+            strategy=strategy,
+            labels_per_class=labels_per_class,
+            folds=folds,
+            seed=seed,
+            data_options=given(options),
+            options=strategy_options(texts),
+        )
+    else:
+        raise click.UsageError("Missing argument 'DATA' (or --recipe FILE).", ctx)
     with Progress() as watch:
-        if recipe is not None:
-            run = workflow.repeat(recipe, data=data, out=out, watch=watch)
-        elif data is None:
-            raise click.UsageError("Missing argument 'DATA' (or --recipe FILE).")
-        else:
-            run = workflow.adapt(
-                data,
-                test=test,
-                backbone=backbone,
-                strategy=strategy,
-                labels_per_class=labels_per_class,
-                folds=folds,
-                seed=seed,
-                out=out,
-                options=strategy_options(texts),
-                data_options=given(options),
-                watch=watch,
-                resume=resume,
-            )
-    write(run.summary, as_json, lambda: _render(run.summary, run.folder))
+        run = workflow.adapt(**vars(asked), out=out, resume=resume, watch=watch)
+    summary = {**run.summary, "run": str(run.folder) if run.folder else None}
+    write(summary, as_json, lambda: _render(summary))
 
 
-def _render(summary: Mapping[str, Any], folder: Path) -> None:
+def _render(summary: Mapping[str, Any]) -> None:
+    click.echo(f"verdict   {summary['verdict']}: {summary['because']}")
     shipped = summary["shipped"]
-    click.echo(f"verdict   {summary['verdict']}")
-    click.echo(f"shipped   {shipped['strategy']} on {shipped['backbone']}")
-    click.echo(f"run       {folder}")
-    click.echo(f"report    {folder / 'report.html'}")
+    click.echo(f"shipped   {shipped['strategy']} on {shipped['backbone']}: {shipped['because']}")
+    rows = [*summary["candidates"], *summary["controls"]]
+    columns = ["name", "role", "accuracy", "macro_f1", "log_loss", "seconds"]
+    found = [[_cell(row, name) for name in columns] for row in rows]
+    if found:
+        table(columns, found)
+    if summary["evaluation"]:
+        scores = summary["evaluation"]["metrics"]
+        said = "  ".join(f"{name} {show(scores[name])}" for name in columns[2:5] if name in scores)
+        click.echo(f"scores    on {summary['evaluation']['on']}: {said}")
+    for warning in summary["warnings"]:
+        click.echo(f"warning   {warning}")
+    if summary["run"]:
+        click.echo(f"report    {Path(summary['run']) / 'report.html'}")
     click.echo(f"seconds   {show(float(summary['seconds']))}")
+
+
+def _cell(row: Mapping[str, Any], name: str) -> Any:
+    return row.get(name, row.get("metrics", {}).get(name))
 
 
 @click.command(cls=DataCommand)
