@@ -42,7 +42,10 @@ def list_models(as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def show_model(name: str, as_json: bool) -> None:
-    """Show the card of a backbone: data, licence, recipe, seed, checksum."""
+    """Show the card of a backbone.
+
+    Data, licence, recipe, seed and checksum of its weights.
+    """
     from edgegraft.zoo.registry import load_backbone
 
     card = dataclasses.asdict(load_backbone(name).card)
