@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from edgegraft import catalog
 from edgegraft_edge.errors import ModelError
 from edgegraft_edge.program import Program
 from edgegraft_edge.signal import Array, Windows
 
 Kind = Literal["fixed", "pretrained", "random"]
+_BATCH_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,15 @@ def unfitted(name: str) -> ModelError:
         "its channels, ranges and thresholds come from training windows",
         "call fit(windows, seed=...) and use what it returns",
     )
+
+
+def embed_in_batches(program: Program, x: Array) -> Array:
+    """Interpret a program on batches of windows that stay in the processor's cache."""
+    x = np.asarray(x, dtype=np.float32)
+    at_once = max(1, _BATCH_BYTES // max(1, x[:1].nbytes))
+    if len(x) <= at_once:
+        return program.run(x)
+    return np.concatenate([program.run(x[i : i + at_once]) for i in range(0, len(x), at_once)])
 
 
 class Backbone(Protocol):

@@ -17,15 +17,14 @@ variant. Whole numbers, and the scaling by channel, are ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from edgegraft.zoo.backbone import BackboneCard, shipped_card, unfitted
+from edgegraft.zoo.level import check_fit
 from edgegraft_edge.errors import DataError
 from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array, Windows
@@ -47,16 +46,17 @@ class Kernels:
     """What `MiniRocket.fit` found in the training windows.
 
     Attributes:
+        low, high: float32 (n_channels,), the range that values are held in.
         centre, gain: float32 (n_channels,), to whole numbers: ``(x - centre) * gain``.
-        limit: the largest whole number.
         dilations, n_biases: int64 (n_dilations,); biases per kernel at each dilation.
         subset_start: int64 (n_dilations * 84 + 1,), subset: the channels of each kernel.
         biases: float32 (n_features,), by dilation, kernel, bias.
     """
 
+    low: Array
+    high: Array
     centre: Array
     gain: Array
-    limit: float
     dilations: Array
     n_biases: Array
     subset_start: Array
@@ -101,26 +101,19 @@ class MiniRocket:
     def fit(self, windows: Windows, *, seed: int) -> MiniRocket:
         """Draw channel subsets and set biases by these windows; labels are not used.
 
-        Errors: `DataError` for windows shorter than a kernel (9), or for none at all.
+        Errors: `DataError` for windows shorter than a kernel (9), not finite, or none at all.
         """
+        check_fit(windows)
         x = np.asarray(windows.x, dtype=np.float32)
-        n_windows, n_channels, n_timepoints = x.shape
+        _, n_channels, n_timepoints = x.shape
         _check_length(n_timepoints, KERNEL_LENGTH)
-        if not n_windows:
-            raise DataError.of(
-                "windows-none", "no windows", "biases are set by windows", "give at least one"
-            )
         random = np.random.default_rng(seed)
         dilations, n_biases = _spread(self.n_features, self.max_dilations, n_timepoints)
         most = min(n_channels, self.max_channels)
-        limit = float(_EXACT // (_LARGEST_SUM * most) - 1)
-        centre, gain = _range(x, limit)
         sizes = (2 ** random.uniform(0, np.log2(most + 1), len(dilations) * N_KERNELS)).astype(int)
         subset = [random.choice(n_channels, size, replace=False) for size in sizes]
         kernels = Kernels(
-            centre,
-            gain,
-            limit,
+            *_range(x, float(_EXACT // (_LARGEST_SUM * most) - 2)),
             dilations,
             n_biases,
             np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
@@ -142,21 +135,11 @@ class MiniRocket:
         x = np.require(x, np.float32, ["C", "W"])
         out = np.empty((len(x), len(kernels.biases)), dtype=np.float32)
         taps = np.stack([_POSITIVE[_order(step)] for step in range(len(kernels.dilations))])
-        fixed = [
-            np.require(array, None, ["C", "W"])
-            for array in (
-                kernels.dilations,
-                kernels.subset_start,
-                kernels.subset,
-                kernels.n_biases,
-                kernels.biases,
-                taps,
-            )
-        ]
-        centre, gain = (np.require(a, None, ["C", "W"]) for a in (kernels.centre, kernels.gain))
+        fitted = [getattr(kernels, entry.name) for entry in fields(kernels)]
+        fitted = [np.require(array, None, ["C", "W"]) for array in fitted]
 
         def work(part: slice) -> None:
-            pool(x[part], centre, gain, np.float32(kernels.limit), *fixed, out[part])
+            pool(x[part], *fitted, taps, out[part])
 
         if threads <= 1 or len(x) < 2 * threads:
             work(slice(0, len(x)))
@@ -243,29 +226,34 @@ def _spread(n_features: int, max_dilations: int, n_timepoints: int) -> tuple[Arr
     return dilations, n_biases
 
 
-def _range(x: Array, limit: float) -> tuple[Array, Array]:
-    """Centre and gain per channel that bring twice its usual range to `limit`.
+def _range(x: Array, limit: float) -> tuple[Array, Array, Array, Array]:
+    """Low, high, centre and gain per channel: twice the usual range goes to +-`limit`.
 
     The range is a high quantile, so that one spike does not flatten all else; what lies
     beyond is cut off, which a count of exceedances does not mind. A channel that is constant
     in the training windows has gain 0: nothing is known of its scale, so it is left out.
     """
     values = x.transpose(1, 0, 2).reshape(x.shape[1], -1).astype(np.float64)
-    centre = np.median(values, axis=1).astype(np.float32)
+    centre = np.median(values, axis=1)
     away = np.abs(values - centre[:, None])
     reach = np.quantile(away, 0.999, axis=1)
     reach = np.where(reach > 0, reach, away.max(axis=1))
-    alive = reach > 1e-6 * np.maximum(np.abs(centre), 1e-30)
-    gain = np.where(alive, limit / (2.0 * np.where(alive, reach, 1.0)), 0.0)
-    return centre, gain.astype(np.float32)
+    reach = np.where(reach > 1e-6 * np.maximum(np.abs(centre), 1e-24), 2.0 * reach, 0.0)
+    low, high, middle = (
+        array.astype(np.float32) for array in (centre - reach, centre + reach, centre)
+    )
+    # From the bounds as rounded, so that no value can pass the limit.
+    widest = np.maximum(high - middle, middle - low).astype(np.float64)
+    gain = np.divide(limit, widest, out=np.zeros_like(widest), where=widest > 0)
+    return low, high, middle, gain.astype(np.float32)
 
 
 def _quantise(draft: Draft, kernels: Kernels) -> str:
     """Whole numbers of windows, in a program; subtracted first, so that nothing can be fused."""
-    centred = draft.add("sub", "x", kernels.centre[:, None])
-    quanta = draft.add("round", draft.add("mul", centred, kernels.gain[:, None]))
-    limit = np.float32(kernels.limit)
-    return draft.add("minimum", draft.add("maximum", quanta, -limit), limit)
+    held = draft.add("maximum", "x", kernels.low[:, None])
+    held = draft.add("minimum", held, kernels.high[:, None])
+    centred = draft.add("sub", held, kernels.centre[:, None])
+    return draft.add("round", draft.add("mul", centred, kernels.gain[:, None]))
 
 
 def _mixes(kernels: Kernels) -> Array:
@@ -301,7 +289,7 @@ def _biases(kernels: Kernels, x: Array, random: np.random.Generator) -> Array:
         high = np.take_along_axis(rows, np.minimum(below + 1, n_timepoints - 1), axis=1)
         found.append((low + (position - below) * (high - low)).ravel())
         place += count
-    return (np.floor(np.concatenate(found)) + 0.5).astype(np.float32)
+    return np.asarray(np.floor(np.concatenate(found)) + 0.5, dtype=np.float32)
 
 
 def _proportions(draft: Draft, rows: str, biases: Array, n_out: int) -> str:
@@ -316,12 +304,3 @@ def _proportions(draft: Draft, rows: str, biases: Array, n_out: int) -> str:
         parts.append(draft.add("mean", above, axes=[3]))
     means = draft.add("concat", *parts, axis=2) if len(parts) > 1 else parts[0]
     return draft.add("reshape", means, shape=[n_kernels * n_biases])
-
-
-def summary(kernels: Kernels) -> Mapping[str, Any]:
-    """What was fitted, in plain values, for lineage and reports."""
-    return {
-        "n_features": len(kernels.biases),
-        "dilations": kernels.dilations.tolist(),
-        "n_channels": kernels.n_channels,
-    }

@@ -17,16 +17,17 @@ _U = np.uint64
 _STEP = 32  # rows are filled up to a multiple of this, so that the counting loop has no tail
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@njit(cache=True, nogil=True, boundscheck=False)  # type: ignore[untyped-decorator]
 def pool(
     x: Any,
+    low: Any,
+    high: Any,
     centre: Any,
     gain: Any,
-    limit: Any,
     dilations: Any,
+    n_biases: Any,
     subset_start: Any,
     subset: Any,
-    n_biases: Any,
     biases: Any,
     taps: Any,
     out: Any,
@@ -35,7 +36,7 @@ def pool(
 
     Args:
         x: float32 (n_windows, n_channels, n_timepoints), raw.
-        centre, gain: float32 (n_channels,), to quanta; limit: float32, the largest quantum.
+        low, high, centre, gain: float32 (n_channels,), held in range, then to whole numbers.
         dilations, n_biases: int64 (n_dilations,).
         subset_start: int64 (n_dilations * 84 + 1,) into `subset`, channels of each kernel.
         biases: float32 (n_features,), by dilation, kernel, bias.
@@ -59,11 +60,12 @@ def pool(
     for window in range(n_windows):
         for channel in range(n_channels):
             start = _U(channel) * width + margin
+            least, most = low[channel], high[channel]
             shift, factor = centre[channel], gain[channel]
             values = x[window, channel]
             for t in range(length):
-                quantum = np.rint((values[t] - shift) * factor)
-                level[start + t] = min(max(quantum, -limit), limit)
+                held = min(max(values[t], least), most)
+                level[start + t] = np.rint((held - shift) * factor)
         place = _U(0)
         for step in range(len(dilations)):
             dilation = _U(dilations[step])
