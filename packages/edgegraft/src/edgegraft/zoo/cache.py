@@ -1,8 +1,8 @@
 """Embeddings are computed once per backbone and windows.
 
-The key is a hash of the backbone's content (card, options, fitted state, weights) and of the
-windows' bytes, so nothing can go stale: another value is another key. What was used last stays
-in memory; what took longer to compute than it takes to read goes to disk as well, into
+The key is a hash of the backbone's content (card, options, fitted state, weights), of its code
+and of the windows' bytes, so nothing can go stale: another value is another key. What was used
+last stays in memory; what took longer to compute than it takes to read goes to disk as well, into
 ``$EDGEGRAFT_CACHE`` or ``~/.cache/edgegraft``, where the entries unused for longest give way.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import os
 import struct
 import tempfile
@@ -19,20 +20,20 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgegraft.zoo.backbone import Backbone
+from edgegraft_edge import program
 from edgegraft_edge.errors import EdgegraftError, ModelError
 from edgegraft_edge.signal import Array
 from edgegraft_edge.tensors import dump, load
 
 MEMORY_BYTES = 512 << 20
 DISK_BYTES = 2 << 30
-_READ_BYTES_S = 200e6  # a slow disk; an embedding computed faster than this is not kept on one
+_READ_S, _READ_BYTES_S = 0.1, 200e6  # a slow disk: what is computed faster is not kept on one
 _SUFFIX = ".embedding"
 
 _memory: OrderedDict[str, Array] = OrderedDict()
@@ -51,7 +52,11 @@ def embed_cached(backbone: Backbone, x: Array, *, folder: str | Path | None = No
     x = np.ascontiguousarray(x, dtype=np.float32)
     try:
         key = _key(backbone, x)
-    except ModelError:  # a backbone whose content cannot be told is embedded afresh
+    except (
+        ModelError,
+        TypeError,
+        OSError,
+    ):  # a backbone whose content cannot be told is embedded afresh
         return backbone.embed(x)
     with _lock:
         if key in _memory:
@@ -60,10 +65,10 @@ def embed_cached(backbone: Backbone, x: Array, *, folder: str | Path | None = No
     place = Path(folder) if folder else _user_folder()
     z = _read(place / (key + _SUFFIX), len(x)) if place else None
     if z is None:
-        begun = time.perf_counter()
+        begun = time.thread_time()
         z = np.ascontiguousarray(backbone.embed(x), dtype=np.float32)
-        seconds = time.perf_counter() - begun
-        if place and (folder or seconds > z.nbytes / _READ_BYTES_S):
+        seconds = time.thread_time() - begun
+        if place and (folder or seconds > _READ_S + z.nbytes / _READ_BYTES_S):
             with suppress(OSError):  # a full or read-only disk costs time, never the result
                 _write(place / (key + _SUFFIX), z)
     z = z.view()
@@ -101,14 +106,19 @@ def fingerprint(backbone: Backbone) -> str:
 
 def _key(backbone: Backbone, x: Array) -> str:
     digest = hashlib.blake2b(digest_size=20)
-    _feed(digest, (_release(), fingerprint(backbone), x))
+    home = inspect.getsourcefile(type(backbone))
+    code = _code(Path(home).parent) if home else ""
+    _feed(digest, (code, fingerprint(backbone), x))
     return digest.hexdigest()
 
 
 @cache
-def _release() -> str:
-    """Features may change with a release, so its number is part of the key."""
-    return version("edgegraft")
+def _code(folder: Path) -> str:
+    """A hash of the modules beside a backbone's own, and of the interpreter of programs."""
+    digest = hashlib.blake2b(digest_size=20)
+    for file in [*sorted(folder.glob("*.py")), Path(program.__file__)]:
+        _mark(digest, file.name, file.read_bytes())
+    return digest.hexdigest()
 
 
 def _feed(digest: Any, value: Any) -> None:
