@@ -53,11 +53,11 @@ class Bundle:
     """
 
     manifest: Manifest
-    program: Program
-    golden: Array
-    expected: Array
-    files: Mapping[str, bytes]
-    signature: signing.Signature | None = None
+    program: Program = field(repr=False)
+    golden: Array = field(repr=False)
+    expected: Array = field(repr=False)
+    files: Mapping[str, bytes] = field(repr=False)
+    signature: signing.Signature | None = field(default=None, repr=False)
     signed_by: str = ""
     _run: Run = field(init=False, repr=False)
 

@@ -36,7 +36,7 @@ class Clock:
         self._first = self._last = -self._period
         self._count = 1
         self._late_run = 0
-        self._steps: deque[float] = deque(maxlen=_MEASURED_SAMPLES)  # seconds per sample
+        self._steps: deque[tuple[float, bool]] = deque(maxlen=_MEASURED_SAMPLES)
         self._measured = 0
 
     def place(self, at_s: float | None, count: int) -> tuple[Place, float]:
@@ -72,15 +72,16 @@ class Clock:
     def drift(self) -> float | None:
         """How far the measured rate is off, e.g. 0.05; None until enough was seen since asked.
 
-        The mean step without its outer eighths: gaps and jitter do not count.
+        The mean step without gaps; when most steps look like gaps, their median.
         """
         if self._measured < _MEASURED_SAMPLES or len(self._steps) < _MEASURED_STEPS:
             return None
-        ordered = sorted(self._steps)
-        trim = len(ordered) // 8
-        kept = ordered[trim : len(ordered) - trim]
         self._measured = 0
-        return self._period / (sum(kept) / len(kept)) - 1.0
+        even = [step for step, is_gap in self._steps if not is_gap]
+        if 2 * len(even) > len(self._steps):
+            return self._period * len(even) / sum(even) - 1.0
+        ordered = sorted(step for step, _ in self._steps)
+        return self._period / ordered[len(ordered) // 2] - 1.0
 
     def _compare(self, at_s: float) -> Place:
         allowance = DRIFT * (self._count - 1)
@@ -91,6 +92,7 @@ class Clock:
             if self._last - at_s > self._late_s or self._late_run > LATE_IN_A_ROW:
                 return "back"
             return "repeat" if abs(step) <= 1e-6 else "late"
-        self._steps.append((at_s - self._first) / self._count)
+        is_gap = step > GAP_PERIODS + allowance + 1e-6
+        self._steps.append(((at_s - self._first) / self._count, is_gap))  # seconds per sample
         self._measured += self._count
-        return "gap" if step > GAP_PERIODS + allowance + 1e-6 else "next"
+        return "gap" if is_gap else "next"
