@@ -173,12 +173,12 @@ def line_chart(
     logarithmic: bool = False,
     y_format: Callable[[float], str] = number,
 ) -> Markup:
-    """Lines over a common horizontal axis; nothing if no point is finite."""
+    """Lines over a common horizontal axis; nothing if they have no two places on it."""
     drawn = [(index % N_COLOURS, _finite(line)) for index, line in enumerate(lines)]
     points = [point for _, rows in drawn for point in rows]
-    if not points:
-        return Markup("")
     xs = sorted({point[0] for point in points})
+    if len(xs) < 2:
+        return Markup("")
     logarithmic = logarithmic and xs[0] > 0
     across = Scale(xs[0], xs[-1], 56, WIDTH - 20, logarithmic)
     up = Scale(*padded(value for point in points for value in point[1:]), 196, 12)
@@ -205,23 +205,21 @@ def line_chart(
     return _picture(240, says, parts)
 
 
-def reliability_plot(bins: Sequence[Mapping[str, float]], says: str) -> Markup:
-    """Accuracy over confidence; on the diagonal a model is as often right as it says."""
-    known = [entry for entry in bins if entry.get("n")]
-    if not known:
+def reliability_plot(dots: Iterable[Sequence[float]], says: str) -> Markup:
+    """Dots (confidence, accuracy, n): on the diagonal a model is as often right as it says."""
+    drawn = [dot for dot in dots if all(map(math.isfinite, dot)) and dot[2] > 0]
+    if not drawn:
         return Markup("")
     across, up = Scale(0, 1, 56, WIDTH - 24), Scale(0, 1, 226, 12)
     parts = _frame(across, up, [], "confidence of the model", percent)
     parts += [_text(across(tick), up.start + 18, percent(tick)) for tick in ticks(0, 1)]
     parts.append(_rule(across(0), up(0), across(1), up(1), "zero"))
-    most = max(entry["n"] for entry in known)
+    most = max(n for _, _, n in drawn)
     parts += [
         Markup('<circle class="dot c0 see" cx="{}" cy="{}" r="{}"/>').format(
-            across(entry["confidence"]),
-            up(entry["accuracy"]),
-            round(3 + 9 * math.sqrt(entry["n"] / most), 1),
+            across(confidence), up(accuracy), round(3 + 9 * math.sqrt(n / most), 1)
         )
-        for entry in known
+        for confidence, accuracy, n in drawn
     ]
     return _picture(268, says, parts)
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup, escape
 
 from edgegraft.evaluate import wording
 from edgegraft.evaluate.sections import sections
@@ -104,8 +105,18 @@ def _environment() -> jinja2.Environment:
         "pair": wording.pair,
         "capital": wording.capital,
         "cell": markdown_cell,
+        "breakable": breakable,
     }
     return environment
+
+
+def breakable(value: Any) -> Markup:
+    """A name that may be broken after its punctuation rather than within a word.
+
+    >>> print(breakable("walk_down<b>"))
+    walk_<wbr>down&lt;b&gt;
+    """
+    return Markup(re.sub(r"([_./:,])(?=\w)", r"\1<wbr>", str(escape(value))))
 
 
 def markdown_cell(value: Any) -> str:
@@ -114,7 +125,7 @@ def markdown_cell(value: Any) -> str:
     >>> markdown_cell("a|b <i>*x*")
     'a\\\\|b \\\\<i\\\\>\\\\*x\\\\*'
     """
-    text = " ".join(str(value).split())
+    text = re.sub(r"[ \t-\r\x1c-\x1e\x85\u2028\u2029]+", " ", str(value)).strip(" ")
     return re.sub(r"([\\\\`*_{}\[\]<>|#])", r"\\\1", text)
 
 
@@ -127,7 +138,6 @@ def embedding_map(
     `labels` and `groups` are text (n_windows,), `correct` bool. At most `most` windows are kept,
     evenly picked.
 
-    >>> import numpy as np
     >>> z = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.1]])
     >>> drawn = embedding_map(z, np.array(["a", "a", "b"]), np.array(["", "", ""]))
     >>> len(drawn["points"]), drawn["points"][2]["label"]

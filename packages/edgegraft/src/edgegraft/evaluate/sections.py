@@ -194,7 +194,11 @@ def _calibration(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     says = "Accuracy over confidence"
     if error is not None:
         says += f", calibration error {score(error)}"
-    plot = plots.reliability_plot(evaluation.get("calibration") or (), says)
+    dots = [
+        [_or_nan(entry.get(key)) for key in ("confidence", "accuracy", "n")]
+        for entry in evaluation.get("calibration") or ()
+    ]
+    plot = plots.reliability_plot(dots, says)
     return {"plot": plot, "error": error} if plot else {}
 
 
