@@ -284,9 +284,7 @@ def _uri(data: Data | None) -> str:
     return "(windows in memory)" if isinstance(data, Windows) else fspath(data or "")
 
 
-def _training(
-    everything: Windows, task: Task, labels_per_class: int | None, seed: int
-) -> Windows:
+def _training(everything: Windows, task: Task, labels_per_class: int | None, seed: int) -> Windows:
     windows = everything.take(np.flatnonzero(everything.labelled))
     task.classes(windows)
     if labels_per_class is not None:
@@ -506,9 +504,7 @@ def _report(
     }  # fmt: skip
 
 
-def _write(
-    workspace: Workspace, packed: Bundle, report: Mapping[str, Any], recipe: Recipe
-) -> Path:
+def _write(workspace: Workspace, packed: Bundle, report: Mapping[str, Any], recipe: Recipe) -> Path:
     from edgegraft.evaluate.report import write_report
 
     bundle.write(workspace.folder / MODEL, packed)

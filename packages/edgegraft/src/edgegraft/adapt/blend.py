@@ -36,6 +36,10 @@ class Blend:
     prior: float = field(
         default=12.0, metadata={"help": "weight of the prior, in labelled windows"}
     )
+    copies: int = field(
+        default=7,
+        metadata={"help": "varied copies of each labelled window, used where they prove to help"},
+    )
     normalise: str = field(default="standard", metadata={"help": "step applied to windows first"})
     balanced: bool = field(
         default=False, metadata={"help": "give every class the same total weight"}
@@ -49,11 +53,13 @@ class Blend:
         others = [load_backbone(name) for name in self.partners if name != backbone.card.name]
         backbones = (backbone, *others)
         experts = [
-            fit_ridge_expert(each, material, seed=seed, balanced=self.balanced)
+            fit_ridge_expert(each, material, seed=seed, balanced=self.balanced, copies=self.copies)
             for each in backbones
         ]
         if self.trees:
-            experts.append(fit_trees_expert(load_backbone(self.trees), material, seed=seed))
+            experts.append(
+                fit_trees_expert(load_backbone(self.trees), material, seed=seed, copies=self.copies)
+            )
         weights = weigh(experts, material.codes, self.prior)
         members = tuple(
             Member(expert.backbone, expert.head, float(weight))

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgegraft.adapt.ridge import fit_ridge, left_out_blocks
+from edgegraft.adapt.copies import n_copies, vary
+from edgegraft.adapt.ridge import RidgeFit, fit_ridge, left_out_blocks, log_loss, with_copies
 from edgegraft.catalog import find
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
@@ -66,42 +67,77 @@ def prepare(train: Windows, task: Task, normalise: str) -> Material:
 
 
 def fit_ridge_expert(
-    backbone: Backbone, material: Material, *, seed: int, balanced: bool = False
+    backbone: Backbone, material: Material, *, seed: int, balanced: bool = False, copies: int = 0
 ) -> Expert:
-    """A ridge head on the backbone; exact left-out probabilities."""
+    """A ridge head on the backbone; exact left-out probabilities.
+
+    With `copies`, a head that also saw varied copies is kept if it does better on what was left
+    out, or if nothing can be left out.
+    """
     bound = backbone.fit(material.windows, seed=seed)
-    fit = fit_ridge(
-        embed_cached(bound, material.windows.x),
-        material.codes,
-        len(material.classes),
-        groups=material.groups,
-        weights=material.weights if balanced else None,
-    )
-    return Expert(bound, fit.head, fit.left_out)
+
+    def fit(count: int) -> RidgeFit:
+        z = _embed_with_copies(bound, material, count, seed)
+        times = count + 1
+        return fit_ridge(
+            z,
+            np.tile(material.codes, times),
+            len(material.classes),
+            groups=None if material.groups is None else np.tile(material.groups, times),
+            weights=np.tile(material.weights, times) if balanced else None,
+            n_originals=len(material.codes),
+        )
+
+    best = fit(0)
+    count = n_copies(len(material.codes), copies)
+    if count:
+        varied = fit(count)
+        if best.log_loss is None or varied.log_loss is None or varied.log_loss < best.log_loss:
+            best = varied
+    return Expert(bound, best.head, best.left_out)
 
 
 def fit_trees_expert(
-    backbone: Backbone, material: Material, *, seed: int, n_trees: int = N_TREES
+    backbone: Backbone, material: Material, *, seed: int, n_trees: int = N_TREES, copies: int = 0
 ) -> Expert:
     """Extremely randomised trees on the backbone (Geurts, Ernst, Wehenkel, Machine Learning 2006).
 
-    Left-out probabilities come from up to five refits that leave out whole groups.
+    Left-out probabilities come from refits that leave out whole groups; copies as for ridge.
     """
     bound = backbone.fit(material.windows, seed=seed)
+    n_classes = len(material.classes)
+    blocks = left_out_blocks(material.codes, material.groups, n_classes)
+    parts = _bundled(blocks, material.codes, seed) if blocks else []
+    best, best_loss, best_count = None, np.inf, 0
+    counts = {0, n_copies(len(material.codes), copies)}
+    for count in sorted(counts) if parts else [max(counts)]:
+        z = _embed_with_copies(bound, material, count, seed)
+        codes = np.tile(material.codes, count + 1)
+        left_out = np.zeros((len(material.codes), n_classes))
+        for part in parts:
+            gone = with_copies([part], len(material.codes), len(z))[0]
+            rest = np.setdiff1d(np.arange(len(z)), gone)
+            grown = grow_trees(
+                z[rest], codes[rest], n_classes, seed=seed, n_trees=max(20, n_trees // 4)
+            )
+            left_out[part] = grown.scores(z[part])
+        smoothing = 1 / n_trees  # no forest is ever certain of what it has not seen
+        left_out = (left_out + smoothing) / (1 + smoothing * n_classes)
+        loss = log_loss(left_out, material.codes) if parts else 0.0
+        if loss < best_loss:
+            best, best_loss, best_count = left_out, loss, count
+    z = _embed_with_copies(bound, material, best_count, seed)
+    codes = np.tile(material.codes, best_count + 1)
+    head = grow_trees(z, codes, n_classes, seed=seed, n_trees=n_trees)
+    return Expert(bound, head, best if parts else None)
+
+
+def _embed_with_copies(bound: Backbone, material: Material, count: int, seed: int) -> Array:
+    """Embeddings of the windows, then of their copies, set after set."""
     z = embed_cached(bound, material.windows.x)
-    head = grow_trees(z, material.codes, len(material.classes), seed=seed, n_trees=n_trees)
-    blocks = left_out_blocks(material.codes, material.groups, len(material.classes))
-    if not blocks:
-        return Expert(bound, head, None)
-    left_out = np.zeros((len(z), len(material.classes)))
-    for part in _bundled(blocks, material.codes, seed):
-        rest = np.setdiff1d(np.arange(len(z)), part)
-        grown = grow_trees(
-            z[rest], material.codes[rest], len(material.classes), seed=seed, n_trees=n_trees // 2
-        )
-        left_out[part] = grown.scores(z[part])
-    smoothing = 0.5 / n_trees  # no forest is ever certain of what it has not seen
-    return Expert(bound, head, (left_out + smoothing) / (1 + smoothing * left_out.shape[1]))
+    if not count:
+        return z
+    return np.concatenate([z, embed_cached(bound, vary(material.windows.x, count, seed=seed))])
 
 
 def grow_trees(z: Array, codes: Array, n_classes: int, *, seed: int, n_trees: int) -> TreesHead:
@@ -144,8 +180,6 @@ def fit_logistic_head(material: Material, z: Array, *, balanced: bool) -> Linear
     """Multinomial logistic regression; its strength by grouped cross-validated log loss."""
     from sklearn.linear_model import LogisticRegression
 
-    from edgegraft.adapt.ridge import log_loss
-
     z = np.asarray(z, dtype=np.float64)
     mean, spread = z.mean(axis=0), z.std(axis=0)
     scale = np.where(spread > 1e-7 * (1 + np.abs(mean)), spread, np.inf) * np.sqrt(z.shape[1])
@@ -171,9 +205,10 @@ def fit_logistic_head(material: Material, z: Array, *, balanced: bool) -> Linear
     model = fit(everything, best)
     coefficients, bias = model.coef_, model.intercept_
     if len(coefficients) == 1:  # two classes: scikit-learn keeps one row
-        coefficients, bias = np.stack([-coefficients[0], coefficients[0]]) / 2, np.stack(
-            [-bias[0], bias[0]]
-        ) / 2
+        coefficients, bias = (
+            np.stack([-coefficients[0], coefficients[0]]) / 2,
+            np.stack([-bias[0], bias[0]]) / 2,
+        )
     weight_matrix = coefficients.T / scale[:, None]
     return LinearHead(
         weight_matrix.astype(np.float32), (bias - mean @ weight_matrix).astype(np.float32)

@@ -27,6 +27,10 @@ class Probe:
     head: Literal["ridge", "logistic"] = field(
         default="ridge", metadata={"help": "ridge (closed form, exact leave-one-out) or logistic"}
     )
+    copies: int = field(
+        default=0,
+        metadata={"help": "varied copies of each labelled window, used where they prove to help"},
+    )
     normalise: str = field(
         default="standard",
         metadata={"help": "step applied to windows: standard, unit-range, per-window or none"},
@@ -41,7 +45,9 @@ class Probe:
         """Fit the head on the labelled windows of `train`."""
         material = prepare(train, task, self.normalise)
         if self.head == "ridge":
-            expert = fit_ridge_expert(backbone, material, seed=seed, balanced=self.balanced)
+            expert = fit_ridge_expert(
+                backbone, material, seed=seed, balanced=self.balanced, copies=self.copies
+            )
             member = Member(expert.backbone, expert.head)
         else:
             bound = backbone.fit(material.windows, seed=seed)

@@ -54,6 +54,7 @@ def fit_ridge(
     *,
     groups: Array | None = None,
     weights: Array | None = None,
+    n_originals: int | None = None,
     strengths: Sequence[float] = STRENGTHS,
 ) -> RidgeFit:
     """Fit a ridge head; strength and temperature are chosen by left-out log loss.
@@ -63,6 +64,8 @@ def fit_ridge(
         codes: class of each sample, int (n_samples,).
         groups: text (n_samples,); a group is left out whole if every class keeps a sample.
         weights: importance of each sample (n_samples,), mean 1.
+        n_originals: where the samples after the first so many are varied copies of these, set
+            after set: they are left out with their originals, and only originals are scored.
 
     >>> rng = np.random.default_rng(0)
     >>> codes = np.repeat([0, 1], 20)
@@ -85,12 +88,18 @@ def fit_ridge(
     spectrum = vectors.T @ goal
     unit = max(float(values.sum()) / len(z), _TINY)
     strength, temperature, left_out, loss = DEFAULT_STRENGTH, DEFAULT_TEMPERATURE, None, np.inf
-    blocks = left_out_blocks(codes, groups, n_classes)
+    n_originals = n_originals or len(z)
+    blocks = left_out_blocks(
+        codes[:n_originals], None if groups is None else groups[:n_originals], n_classes
+    )
     if blocks:
+        blocks = with_copies(blocks, n_originals, len(z))
+        scored = slice(None, n_originals)
         for candidate in strengths:
             shrink = values / (values + candidate * unit)
-            scores = targets - _left_out_residuals(shrink, vectors, spectrum, goal, root, blocks)
-            warmth, value = _best_temperature(scores, codes, weights)
+            residuals = _left_out_residuals(shrink, vectors, spectrum, goal, root, blocks)
+            scores = (targets - residuals)[scored]
+            warmth, value = _best_temperature(scores, codes[scored], weights[scored])
             if value < loss - 1e-9:
                 strength, temperature, loss, left_out = candidate, warmth, value, scores
     dual = vectors @ (spectrum / (values + strength * unit)[:, None])
@@ -143,6 +152,16 @@ def left_out_blocks(codes: Array, groups: Array | None, n_classes: int) -> list[
         remains = counts - np.bincount(codes[index], minlength=n_classes)
         blocks += [index] if (remains[counts > 0] > 0).all() else [singles[i] for i in index]
     return blocks
+
+
+def with_copies(blocks: list[Array], n_originals: int, n_rows: int) -> list[Array]:
+    """Blocks of originals with the rows of their copies.
+
+    >>> [block.tolist() for block in with_copies([np.array([0]), np.array([1])], 2, 6)]
+    [[0, 2, 4], [1, 3, 5]]
+    """
+    steps = np.arange(0, n_rows, n_originals)
+    return [(block + steps[:, None]).ravel() for block in blocks]
 
 
 def _left_out_residuals(
