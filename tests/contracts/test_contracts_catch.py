@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from toy_parts import Levels
+from outside_parts import Levels
 
 from edgegraft.testing import (
     BACKBONE_CHECKS,

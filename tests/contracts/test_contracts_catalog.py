@@ -1,0 +1,112 @@
+"""Everything in the catalog keeps the published contracts; an exclusion stands with its reason."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from edgegraft import catalog
+from edgegraft.adapt.strategy import build_strategy
+from edgegraft.tasks.classification import Classification
+from edgegraft.testing import (
+    check_backbone,
+    check_backend,
+    check_exporter,
+    check_source,
+    check_step,
+    check_strategy,
+    check_task,
+    sample_windows,
+)
+from edgegraft.testing.runtimes import sample_bundle
+from edgegraft.zoo.registry import list_backbones, load_backbone
+from edgegraft_edge import backends
+
+BACKBONES = [card.name for card in list_backbones()]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbone_keeps_the_contract(name):
+    check_backbone(load_backbone(name))
+
+
+@pytest.mark.parametrize("name", catalog.names("steps"))
+def test_step_keeps_the_contract(name):
+    check_step(catalog.find("steps", name))
+
+
+@pytest.mark.parametrize("name", catalog.names("strategies"))
+def test_strategy_keeps_the_contract(name):
+    check_strategy(build_strategy(name), load_backbone("conv1d-random"), Classification())
+
+
+@pytest.mark.parametrize("name", catalog.names("tasks"))
+def test_task_keeps_the_contract(name):
+    check_task(catalog.find("tasks", name)())
+
+
+@pytest.mark.parametrize("name", catalog.names("exporters"))
+def test_exporter_keeps_the_contract(name):
+    check_exporter(catalog.find("exporters", name)(), name)
+
+
+@pytest.mark.parametrize("name", backends.names())
+def test_backend_keeps_the_contract(name):
+    bundle = sample_bundle()
+    if name != "numpy":
+        bundle = catalog.find("exporters", name)().export(bundle)
+    check_backend(backends.find(name), bundle)
+
+
+def npz(folder):
+    windows = sample_windows()
+    path = folder / "windows.npz"
+    np.savez(path, x=windows.x, y=windows.y, groups=windows.groups, rate_hz=50.0)
+    return str(path)
+
+
+def csv(folder):
+    lines = ["timestamp,acc_x,acc_y,label"]
+    for row in range(600):
+        lines.append(f"{row * 0.02:.2f},{np.sin(row / 3):.4f},{row % 7},{'ab'[row // 300]}")
+    path = folder / "walk.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def edge_impulse(folder):
+    for label in ("idle", "wave"):
+        values = np.random.default_rng(len(label)).normal(size=(200, 2)).round(3).tolist()
+        sample = {
+            "protected": {"ver": "v1", "alg": "none", "iat": 1700000000},
+            "signature": "0" * 64,
+            "payload": {
+                "device_type": "TEST",
+                "interval_ms": 20,
+                "sensors": [{"name": name, "units": "m/s2"} for name in ("accX", "accY")],
+                "values": values,
+            },
+        }
+        (folder / f"{label}.1.json").write_text(json.dumps(sample))
+    return str(folder)
+
+
+PLACES = {
+    "npz": npz,
+    "table": csv,
+    "edge-impulse": edge_impulse,
+    "aeon": lambda folder: "aeon:BasicMotions",
+    "synthetic": lambda folder: "synthetic:n=30",
+}
+
+LEFT_OUT = {"synthetic": {"missing": "it makes its data up, so that nothing can be missing"}}
+
+
+@pytest.mark.parametrize("name", catalog.names("sources"))
+def test_source_keeps_the_contract(name, tmp_path):
+    if name == "aeon":
+        pytest.importorskip("aeon", reason="the demo extra is not installed")
+    source = catalog.find("sources", name)()
+    check_source(source, PLACES[name](tmp_path), leave_out=LEFT_OUT.get(name))
