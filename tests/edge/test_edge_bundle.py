@@ -34,7 +34,7 @@ from edgegraft_edge.program import Draft
 from edgegraft_edge.signal import Windows
 
 OLD = Path(__file__).parent / "bundles"
-V1_KEY = "b459f01020c551b41b03c0c5f2db1d8de0818f02cc77472165d1ce7e031b6004"
+V1_KEY = "62735871715e0bc0ed513683cb870e71a1f7e78566e3e367e9c53d66c8acf6ef"
 
 
 def _members(toy) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ DRIFT = 0.02
 MAX_DRIFT = 0.10
 LATE_IN_A_ROW = 8
 _MEASURED_SAMPLES = 64
-_MEASURED_STEPS = 8
+_MEASURED_STEPS = 16
 
 
 class Clock:
@@ -72,7 +72,7 @@ class Clock:
     def drift(self) -> float | None:
         """How far the measured rate is off, e.g. 0.05; None until enough was seen since asked.
 
-        The mean step without gaps; when most steps look like gaps, their median.
+        The mean step without gaps; when most steps look like gaps and are alike, their median.
         """
         if self._measured < _MEASURED_SAMPLES or len(self._steps) < _MEASURED_STEPS:
             return None
@@ -81,7 +81,8 @@ class Clock:
         if 2 * len(even) > len(self._steps):
             return self._period * len(even) / sum(even) - 1.0
         ordered = sorted(step for step, _ in self._steps)
-        return self._period / ordered[len(ordered) // 2] - 1.0
+        low, middle, high = (ordered[len(ordered) * quarter // 4] for quarter in (1, 2, 3))
+        return self._period / middle - 1.0 if high < 1.5 * low else None
 
     def _compare(self, at_s: float) -> Place:
         allowance = DRIFT * (self._count - 1)
