@@ -30,12 +30,17 @@ def make_verdict(outcome, mean, low, high, metric="macro_f1"):
             "(90 % interval −3.1 to +4.7, which includes zero).",
         ),
         (
-            make_verdict("helped", -0.12, -0.2, -0.04, "log_loss"),
-            "Transfer helped: log loss is 0.120 lower than without it "
-            "(90 % interval −0.200 to −0.040).",
+            make_verdict("helped", 0.12, 0.04, 0.2, "log_loss"),
+            "Transfer helped: log loss is 0.120 better than without it "
+            "(90 % interval +0.040 to +0.200).",
         ),
         (make_verdict("helped", None, None, None), "Transfer helped."),
         ({"outcome": "undecided"}, "Undecided whether transfer helped."),
+        (
+            {"outcome": "undecided", "difference": {"mean": 0.1, "low": -1, "n_units": 1}},
+            "Undecided whether transfer helped: macro F1 is 10.0 points higher than without it "
+            "(no interval: one unit alone does not show its spread).",
+        ),
     ],
 )
 def test_verdict_is_one_plain_sentence(verdict, sentence):

@@ -130,13 +130,19 @@ def markdown_cell(value: Any) -> str:
 
 
 def embedding_map(
-    z: Array, labels: Array, groups: Array, correct: Array | None = None, *, most: int = 600
+    z: Array,
+    labels: Array,
+    groups: Array,
+    correct: Array | None = None,
+    *,
+    explains: str = "",
+    most: int = 600,
 ) -> dict[str, Any]:
     """The report's `embedding_map` section from embeddings (n_windows, embedding_dim).
 
     The two directions of largest spread (principal components) of the standardised features.
-    `labels` and `groups` are text (n_windows,), `correct` bool. At most `most` windows are kept,
-    evenly picked.
+    `labels` and `groups` are text (n_windows,), `correct` bool; `explains` says what was
+    embedded. At most `most` windows are kept, evenly picked.
 
     >>> z = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.1]])
     >>> drawn = embedding_map(z, np.array(["a", "a", "b"]), np.array(["", "", ""]))
@@ -166,8 +172,8 @@ def embedding_map(
         | ({} if correct is None else {"correct": bool(correct[row])})
         for row, (x, y) in zip(rows, flat, strict=True)
     ]
-    share = f"{100 * explained:.0f}\u00a0%"
+    what = explains or "the two directions of largest spread"
     return {
-        "explains": f"The two directions of largest spread; they hold {share} of it.",
+        "explains": f"Drawn are {what} ({100 * explained:.0f}\u00a0% of the variance).",
         "points": points,
     }

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from edgegraft.evaluate import plots
-from edgegraft.evaluate.wording import SHARES, finding, known, metric_name, pair, score
+from edgegraft.evaluate.wording import FALLING, SHARES, finding, known, metric_name, pair, score
 
 COLUMNS = ("macro_f1", "accuracy", "log_loss")
 MANY_CLASSES = 8
@@ -23,8 +23,12 @@ def sections(report: Mapping[str, Any]) -> dict[str, Any]:
     """Everything the templates need, by section; a section that has nothing to say is empty."""
     primary = str(_at(report, "verdict", "difference").get("metric") or "macro_f1")
     evaluation = _at(report, "evaluation")
+    found = finding(_at(report, "verdict"))
+    because = str(_at(report, "verdict").get("because") or "")
     return {
-        "finding": finding(_at(report, "verdict")),
+        "finding": found,
+        # A reason that is the verdict once more, in other words, says nothing new.
+        "because": "" if found and because.startswith(found.head) else because,
         "interval": _interval(_at(report, "verdict"), primary),
         "primary": primary,
         "tiles": _tiles(report, evaluation, primary),
@@ -53,7 +57,7 @@ def _at(mapping: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
 def _interval(verdict: Mapping[str, Any], metric: str) -> Markup | None:
     gap = _at(verdict, "difference")
     ends = [known(gap.get(key)) for key in ("mean", "low", "high")]
-    if any(end is None for end in ends):
+    if any(end is None for end in ends) or gap.get("n_units") == 1:
         return None
     factor, unit = (100, "points of ") if metric in SHARES else (1, "")
     mean, low, high = (factor * end for end in ends if end is not None)
@@ -95,11 +99,10 @@ def _rows(rows: Sequence[Mapping[str, Any]], primary: str) -> dict[str, Any]:
         | {"name": pair(row), "place": _share(value, low, high), "band": _band(end, low, high)}
         for row, value, end in zip(rows, values, ends, strict=True)
     ]
-    falling = primary in ("log_loss", "brier", "calibration_error")
 
     def rank(row: Mapping[str, Any]) -> float:
         value = known(_at(row, "metrics").get(primary))
-        return float("inf") if value is None else value if falling else -value
+        return float("inf") if value is None else value if primary in FALLING else -value
 
     drawn.sort(key=rank)
     return {

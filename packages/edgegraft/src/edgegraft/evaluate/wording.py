@@ -24,6 +24,9 @@ SHARES = frozenset(
 )
 """Metrics that are shares of one, and read best as per cent."""
 
+FALLING = frozenset({"log_loss", "brier", "calibration_error"})
+"""Metrics that are better when lower."""
+
 NAMES = {
     "macro_f1": "macro F1",
     "weighted_f1": "weighted F1",
@@ -211,6 +214,8 @@ class Finding(NamedTuple):
 def finding(verdict: Mapping[str, Any]) -> Finding | None:
     """The verdict as one plain sentence with its figure and interval.
 
+    A positive difference is a better one, also where low values are good.
+
     >>> found = finding({"outcome": "helped", "difference": {"metric": "macro_f1",
     ...     "mean": 0.031, "low": 0.012, "high": 0.05, "level": 0.95}})
     >>> found.sentence.replace("\\xa0", " ")
@@ -231,9 +236,12 @@ def finding(verdict: Mapping[str, Any]) -> Finding | None:
         return Finding(outcome, head, ".", _evidence(verdict, gap))
     points = " points" if metric in SHARES else ""
     amount = difference(abs(mean), metric)[1:]
-    direction = "higher" if mean >= 0 else "lower"
+    up, down = ("better", "worse") if metric in FALLING else ("higher", "lower")
+    direction = up if mean >= 0 else down
     rest = f": {metric_name(metric)} is {amount}{points} {direction} than without it"
-    if known(gap.get("low")) is not None and known(gap.get("high")) is not None:
+    if gap.get("n_units") == 1:
+        rest += " (no interval: one unit alone does not show its spread)"
+    elif known(gap.get("low")) is not None and known(gap.get("high")) is not None:
         level = f"{100 * (known(gap.get('level')) or 0.95):g}\u00a0%"
         ends = f"{difference(gap['low'], metric)} to {difference(gap['high'], metric)}"
         zero = ", which includes zero" if gap["low"] <= 0 <= gap["high"] else ""
