@@ -84,7 +84,7 @@ def test_conv1d_level_and_scale_reach_the_embedding():
     assert (raised[:, :, 0] - z[:, :, 0] > 0.003).all()
     np.testing.assert_allclose(louder[:, :, 1] - z[:, :, 1], np.log(3.0), atol=0.01)
     for changed in (raised, louder):  # and the convolutions see them too
-        assert (np.abs(changed - z)[:, :, 2:].max(axis=2) > 0.05).all()
+        assert (np.abs(changed - z)[:, :, 2:].max(axis=2) > 0.01).all()
 
 
 def test_conv1d_weights_travel_as_safetensors():

@@ -48,6 +48,39 @@ class LinearHead:
 
 
 @dataclass(frozen=True)
+class DenseHead:
+    """Affine layers with an activation between them, and softmax at the end.
+
+    Attributes:
+        weights: float32 (n_in, n_out) per layer; the first takes the embedding.
+        biases: float32 (n_out,) per layer.
+        activation: a primitive of one input: relu, leaky_relu, sigmoid or tanh.
+
+    >>> import numpy as np
+    >>> one = np.ones((1, 1), dtype=np.float32)
+    >>> none = np.zeros(2, dtype=np.float32)
+    >>> head = DenseHead((one, np.array([[0.0, 5.0]])), (none[:1], none), "relu")
+    >>> head.scores(np.array([[-3.0], [3.0]])).round(2).tolist()
+    [[0.5, 0.5], [0.0, 1.0]]
+    """
+
+    weights: tuple[Array, ...]
+    biases: tuple[Array, ...]
+    activation: str
+
+    def scores(self, z: Array) -> Array:
+        return self.program().run(z)
+
+    def program(self) -> Program:
+        draft, value = Draft(), "x"
+        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if index:
+                value = draft.add(self.activation, value)
+            value = draft.add("add", draft.add("matmul", value, weight), bias)
+        return draft.finish(draft.add("softmax", value, axis=-1))
+
+
+@dataclass(frozen=True)
 class TreesHead:
     """Mean of the leaf probabilities of binary trees.
 

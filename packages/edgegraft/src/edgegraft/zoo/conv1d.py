@@ -33,6 +33,7 @@ MAX_PARAMETERS = 300_000
 SHORTEST, LONGEST = 32, 256  # timepoints after resampling; the longest holds for resampling only
 _NEAR = 4.0  # rates further than this from the card's are of another kind of signal: not resampled
 _FLOOR = 1e-4  # variance below this is noise of the sensor's last digit
+_BASE = 0.01  # roots of pools start here, where they are no longer steep
 _LIMIT = 2.0  # soft clipping, in deviations of the training set
 _BATCH_ROWS = 1024  # channels embedded at a time: activations stay in the cache
 _LOBES = 3
@@ -43,7 +44,7 @@ class Shape:
     """The convolutions: one width, kernel length and stride per block.
 
     Attributes:
-        pooled: blocks whose mean and maximum over time make the embedding.
+        pooled: blocks whose mean and maximum over time (their roots) make the embedding.
     """
 
     widths: tuple[int, ...] = (32, 64, 96, 128)
@@ -191,6 +192,24 @@ class Conv1d:
         """The same encoder, tuned."""
         return replace(self, weights=MappingProxyType(dict(weights)))
 
+    def with_random_weights(self, seed: int) -> Conv1d:
+        """The same network, knowing nothing: the control of what was learned before."""
+        card = replace(
+            self.card,
+            name=f"{self.card.name}-scratch" if self.card.kind != "random" else self.card.name,
+            kind="random",
+            seed=seed,
+            weights="",
+            checksum="",
+            data="",
+            recipe="",
+        )
+        return replace(self, card=card).with_weights(self.shape.draw(seed))
+
+    def forward(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """Prepared windows -> (n_windows, embedding_dim), differentiable in `weights`."""
+        return forward(weights, x, self.shape)
+
     def prepare(self, x: Array) -> Array:
         """Windows as the network takes them: resampled if they must be.
 
@@ -250,7 +269,9 @@ class Conv1d:
             )
             value = draft.add("relu", value)
             if index in self.shape.pooled:
-                pools += [draft.add(kind, value, axes=[3]) for kind in ("mean", "max")]
+                pools += [
+                    _root(draft, draft.add(kind, value, axes=[3])) for kind in ("mean", "max")
+                ]
         joined = draft.add("concat", *pools, axis=1)
         return draft.finish(
             draft.add("reshape", draft.add("transpose", joined, axes=[0, 2, 1, 3]), shape=[-1])
@@ -259,6 +280,10 @@ class Conv1d:
 
 def _soft(draft: Draft, value: str) -> str:
     return draft.add("tanh", draft.add("mul", value, np.float32(1 / _LIMIT)))
+
+
+def _root(draft: Draft, value: str) -> str:
+    return draft.add("sqrt", draft.add("add", value, np.float32(_BASE)))
 
 
 def forward(weights: Mapping[str, Tensor], x: Tensor, shape: Shape) -> Tensor:
@@ -291,7 +316,7 @@ def forward(weights: Mapping[str, Tensor], x: Tensor, shape: Shape) -> Tensor:
         )
         value = functional.relu(value)
         if index in shape.pooled:
-            pools += [value.mean(dim=2), value.amax(dim=2)]
+            pools += [torch.sqrt(pool + _BASE) for pool in (value.mean(dim=2), value.amax(dim=2))]
     return torch.cat(pools, dim=1).reshape(n_windows, -1)
 
 

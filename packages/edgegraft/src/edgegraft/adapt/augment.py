@@ -1,0 +1,83 @@
+"""Changes that leave the label of a window true; each takes and gives (n, n_channels, t).
+
+Strengths are for windows in units of their own deviation, as after the step "standard".
+Source of the set: Um et al., Data Augmentation of Wearable Sensor Data, ICMI 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from edgegraft_edge.errors import OptionError, Problem, nearest
+from edgegraft_edge.signal import Array
+
+Augmentation = Callable[[Array, np.random.Generator], Array]
+
+_JITTER, _GAIN, _SHIFT, _MASK = 0.05, 0.1, 0.1, 0.15
+
+
+def jitter(x: Array, random: np.random.Generator) -> Array:
+    """White noise, a twentieth of the deviation of each window and channel."""
+    noise = random.standard_normal(x.shape, dtype=np.float32)
+    return np.asarray(x + _JITTER * noise * x.std(axis=2, keepdims=True), dtype=np.float32)
+
+
+def scaling(x: Array, random: np.random.Generator) -> Array:
+    """Each channel a little louder or softer, by about a tenth."""
+    gain = np.exp(_GAIN * random.standard_normal((*x.shape[:2], 1), dtype=np.float32))
+    return np.asarray(x * gain, dtype=np.float32)
+
+
+def shift(x: Array, random: np.random.Generator) -> Array:
+    """Each window earlier or later by up to a tenth of its length; its edge is held."""
+    n_windows, _, length = x.shape
+    reach = int(length * _SHIFT)
+    offset = random.integers(-reach, reach + 1, size=(n_windows, 1))
+    place = (np.arange(length) + offset).clip(0, length - 1)
+    return np.asarray(np.take_along_axis(x, place[:, None, :], axis=2))
+
+
+def mask(x: Array, random: np.random.Generator) -> Array:
+    """A stretch of 15 % of each window, in all channels, is replaced by its mean there."""
+    n_windows, _, length = x.shape
+    width = max(1, int(length * _MASK))
+    start = random.integers(0, max(1, length - width + 1), size=(n_windows, 1))
+    time = np.arange(length)
+    hidden = (time >= start) & (time < start + width)
+    return np.asarray(np.where(hidden[:, None, :], x.mean(axis=2, keepdims=True), x))
+
+
+def dropped(x: Array, random: np.random.Generator) -> Array:
+    """One channel in ten falls silent; never all of a window."""
+    silent = random.random(x.shape[:2]) < 0.1
+    silent[silent.all(axis=1)] = False
+    return np.asarray(np.where(silent[:, :, None], np.float32(0), x), dtype=np.float32)
+
+
+AUGMENTATIONS: Mapping[str, Augmentation] = MappingProxyType(
+    {"jitter": jitter, "scaling": scaling, "shift": shift, "mask": mask, "dropped": dropped}
+)
+
+
+def chosen(names: tuple[str, ...]) -> tuple[Augmentation, ...]:
+    """Augmentations by name. Errors: `OptionError` listing each name that is none.
+
+    >>> [step.__name__ for step in chosen(("shift", "jitter"))]
+    ['shift', 'jitter']
+    """
+    problems = [
+        Problem(
+            "augmentation-unknown",
+            f"augmentation {name!r}",
+            "there is none of that name",
+            nearest(name, list(AUGMENTATIONS)),
+        )
+        for name in names
+        if name not in AUGMENTATIONS
+    ]
+    if problems:
+        raise OptionError(problems)
+    return tuple(AUGMENTATIONS[name] for name in names)
