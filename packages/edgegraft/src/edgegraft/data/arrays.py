@@ -49,7 +49,8 @@ class NpzSource:
 class AeonSource:
     """A data set that ships inside aeon, by name: ``aeon:BasicMotions``. Uses no network.
 
-    The names of the recordings begin with "train/" or "test/", as its authors divided it.
+    The names of the recordings begin with "train/" or "test/", as its authors divided it;
+    ``aeon:BasicMotions/train`` and ``aeon:BasicMotions/test`` open one part.
 
     Errors: `DataError` "aeon-set-unknown" for a set that aeon would have to download.
     """
@@ -58,7 +59,14 @@ class AeonSource:
         return uri.startswith("aeon:")
 
     def open(self, uri: str, options: DataOptions) -> Dataset:
-        name = uri.partition(":")[2]
+        name, _, part = uri.partition(":")[2].partition("/")
+        if part not in ("", "train", "test"):
+            raise DataError.of(
+                "aeon-set-unknown",
+                f"{uri!r}",
+                "its parts are train and test",
+                nearest(part, ["train", "test"]),
+            )
         folder = _aeon_folder()
         shipped = sorted(
             item.name for item in folder.iterdir() if (item / f"{item.name}_TRAIN.ts").exists()
@@ -70,7 +78,7 @@ class AeonSource:
         from aeon.datasets import load_from_ts_file
 
         x, y, names = [], [], []
-        for part in ("train", "test"):
+        for part in (part,) if part else ("train", "test"):
             part_x, part_y = load_from_ts_file(str(folder / name / f"{name}_{part.upper()}.ts"))
             if isinstance(part_x, list):
                 raise DataError.of(
