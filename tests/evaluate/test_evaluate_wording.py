@@ -57,7 +57,7 @@ def test_evidence_names_both_sides_and_the_units():
     verdict |= {"candidate": {"backbone": "a", "strategy": "b"}, "reference": {"backbone": "c"}}
     verdict["difference"] |= {"n_folds": 5, "n_units": 1, "unit": "group"}
     assert finding(verdict).evidence == (
-        "a · b against the best control, c, the same 5 folds for both, 1 group"
+        "a/b against the best control, c, the same 5 folds for both, 1 group"
     )
 
 

@@ -17,6 +17,8 @@ N_COLOURS = 8
 SHAPES = 3
 MAX_POINTS = 1500
 """Points drawn in a map; more only cost bytes."""
+FEW_POINTS = 150
+"""Up to so many, marks are drawn larger."""
 
 
 @dataclass(frozen=True)
@@ -248,8 +250,8 @@ def scatter_map(points: Sequence[Mapping[str, object]], labels: Sequence[str], s
         if own:
             marks = "".join(f"M{x} {y}h0" for x, y, _ in own)
             parts.append(
-                Markup('<path class="marks {}" d="{}"><title>{}</title></path>').format(
-                    look(index), marks, label
+                Markup('<path class="marks {}{}" d="{}"><title>{}</title></path>').format(
+                    look(index), " few" if len(placed) <= FEW_POINTS else "", marks, label
                 )
             )
         rings = [

@@ -103,6 +103,7 @@ def _environment() -> jinja2.Environment:
         "quantity_name": wording.quantity_name,
         "metric_name": wording.metric_name,
         "pair": wording.pair,
+        "moment": wording.moment,
         "capital": wording.capital,
         "cell": markdown_cell,
         "breakable": breakable,

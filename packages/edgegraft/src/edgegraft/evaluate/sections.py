@@ -109,9 +109,9 @@ def _rows(rows: Sequence[Mapping[str, Any]], primary: str) -> dict[str, Any]:
         "rows": drawn,
         "metrics": names,
         "ends": [plots.percent(end) if primary in SHARES else f"{end:.3g}" for end in (low, high)],
+        "bands": any(row["band"] for row in drawn),
         "sizes": any(known(row.get("size_kib")) is not None for row in rows),
         "seconds": any(known(row.get("seconds")) is not None for row in rows),
-        "notes": any(row.get("note") for row in rows),
     }
 
 

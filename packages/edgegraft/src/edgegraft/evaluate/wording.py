@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import datetime
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -143,6 +144,19 @@ def size(value: Any) -> str:
     return f"{number:.0f}\u00a0KiB" if number >= 10 else f"{number:.1f}\u00a0KiB"
 
 
+def moment(text: Any) -> str:
+    """A time stamp for reading, to the minute.
+
+    >>> moment("2025-06-01T12:30:27+00:00"), moment("2025-06-01 12:30"), moment("in May")
+    ('2025-06-01 12:30 UTC', '2025-06-01 12:30', 'in May')
+    """
+    try:
+        time = datetime.fromisoformat(str(text))
+    except ValueError:
+        return str(text)
+    return f"{time:%Y-%m-%d %H:%M} {time.tzname() or ''}".strip()
+
+
 def quantity(value: Any, name: str = "") -> str:
     """Any value, by the unit at the end of its name.
 
@@ -186,12 +200,12 @@ def pair(entry: Any) -> str:
     """A backbone with its strategy, by name.
 
     >>> pair({"backbone": "minirocket", "strategy": "probe"})
-    'minirocket · probe'
+    'minirocket/probe'
     """
     if not isinstance(entry, Mapping):
         return MISSING if entry is None else str(entry)
     names = [str(entry[key]) for key in ("backbone", "strategy") if entry.get(key)]
-    return " · ".join(names) or MISSING
+    return "/".join(names) or MISSING
 
 
 class Finding(NamedTuple):
