@@ -358,7 +358,7 @@ def test_write_is_atomic_and_leaves_nothing_behind(tmp_path, toy_bundle, monkeyp
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundle.os, "fsync", full)
+    monkeypatch.setattr(archive.os, "fsync", full)
     other = bundle.with_model(toy_bundle, "onnx", b"x")
     with pytest.raises(BundleError, match="No space left"):
         bundle.write(path, other)

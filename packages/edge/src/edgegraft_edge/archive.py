@@ -7,7 +7,9 @@ with bounds on count, size and ratio that hold before anything is unpacked.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import re
 import struct
 import zipfile
@@ -77,6 +79,31 @@ def read_members(path: Path) -> dict[str, bytes]:
         raise BundleError.of("bundle-missing", str(path), why, "check the path") from error
 
 
+def write_whole(path: Path, data: bytes) -> Path:
+    """Write a file whole or not at all, so that it outlives a crash at any instant.
+
+    Errors: `BundleError` when the disk will not; what was there before is then still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as target:
+            target.write(data)
+            target.flush()
+            os.fsync(target.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise BundleError.of(
+            "bundle-unwritable",
+            str(path),
+            error.strerror or "it cannot be written",
+            "free space, or name another folder",
+        ) from error
+    return path
+
+
 def _check_start(source: io.BufferedIOBase) -> None:
     """Look at the first and the last bytes, before zipfile loads a directory of any size."""
     head = source.read(4)
@@ -121,6 +148,16 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
         add("bundle-size", "members of more than 512 MiB together")
     if problems:
         raise BundleError(problems)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last; some systems cannot open folders, and need not."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 _REASONS = {

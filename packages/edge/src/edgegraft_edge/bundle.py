@@ -7,9 +7,6 @@ the probabilities they must give, a card, models for other runtimes, and ``signa
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,11 +19,11 @@ from edgegraft_edge import archive, json_text, signing, tensors
 from edgegraft_edge.backends import Run
 from edgegraft_edge.backends import numpy as reference
 from edgegraft_edge.decision import Decision, Predictions
-from edgegraft_edge.errors import BundleError, DataError, ModelError, Problem, SignatureError
+from edgegraft_edge.errors import BundleError, DataError, ModelError, Problem
 from edgegraft_edge.manifest import FileEntry, Manifest
 from edgegraft_edge.program import Program
 from edgegraft_edge.signal import Array, Windows, WindowSpec
-from edgegraft_edge.windowing import bind
+from edgegraft_edge.windowing import bind_windows
 
 MANIFEST, SIGNATURE = "manifest.json", "signature.json"
 PROGRAM, TENSORS, GOLDEN, CARD = (
@@ -109,7 +106,7 @@ class Bundle:
 
         Each window is scored by itself, so a stream gives exactly the same numbers.
         """
-        order = _order(self.spec, windows.spec)
+        order = bind_windows(self.spec, windows.spec)
         x = windows.x if order == list(range(windows.x.shape[1])) else windows.x[:, order]
         return Predictions(self.classes, self.score(x))
 
@@ -204,7 +201,7 @@ def make(
         PROGRAM: operations,
         TENSORS: tensors.dump(program.constants),
         GOLDEN: tensors.dump({"x": golden, "probabilities": expected}),
-        CARD: (card or _card(manifest)).encode("utf-8"),
+        CARD: (card or manifest.card()).encode("utf-8"),
     }
     bundle = _checked(_listing(manifest, files), files)
     for runtime, model in sorted((models or {}).items()):
@@ -234,13 +231,7 @@ def to_bytes(bundle: Bundle) -> bytes:
     """The bundle as the bytes of its file; the same bundle gives the same bytes."""
     members = {**bundle.files, MANIFEST: bundle.manifest.to_bytes()}
     if bundle.signature is not None:
-        members[SIGNATURE] = json_text.dump(
-            {
-                "algorithm": "ed25519",
-                "key": bundle.signature.key.hex(),
-                "signature": bundle.signature.value.hex(),
-            }
-        )
+        members[SIGNATURE] = json_text.dump(bundle.signature.as_dict())
     return archive.pack(members)
 
 
@@ -250,29 +241,7 @@ def write(path: str | Path, bundle: Bundle) -> Path:
     Errors: `BundleError` when the disk is full, read-only or otherwise unwilling; a file that
     was there before is then still there.
     """
-    path = Path(path)
-    data = to_bytes(bundle)
-    temporary = ""
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as target:
-            target.write(data)
-            target.flush()
-            os.fsync(target.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        raise BundleError.of(
-            "bundle-unwritable",
-            str(path),
-            error.strerror or "it cannot be written",
-            "free space, or name another folder",
-        ) from error
-    return path
+    return archive.write_whole(Path(path), to_bytes(bundle))
 
 
 def read(path: str | Path, *, key: bytes | None = None, require_signature: bool = False) -> Bundle:
@@ -290,8 +259,11 @@ def read(path: str | Path, *, key: bytes | None = None, require_signature: bool 
     if missing:
         raise BundleError(_member_problem(name, "missing") for name in missing)
     manifest_bytes = members.pop(MANIFEST)
-    signature = _signature(members.pop(SIGNATURE, None))
-    signed_by = _check_signature(signature, manifest_bytes, key, require_signature)
+    found = members.pop(SIGNATURE, None)
+    signature = None
+    if found is not None:
+        signature = signing.Signature.from_dict(json_text.parse(found, SIGNATURE))
+    signed_by = signing.check(signature, manifest_bytes, key=key, required=require_signature)
     manifest = Manifest.from_bytes(manifest_bytes)
     return _checked(manifest, members, signature, signed_by)
 
@@ -338,65 +310,6 @@ def _checked(
     return bundle
 
 
-def _signature(data: bytes | None) -> signing.Signature | None:
-    if data is None:
-        return None
-    values = json_text.parse(data, SIGNATURE)
-    try:
-        if values["algorithm"] != "ed25519" or len(values) != 3:
-            raise ValueError("only ed25519 is known")
-        key, value = bytes.fromhex(values["key"]), bytes.fromhex(values["signature"])
-        if len(key) != signing.KEY_BYTES or len(value) != 64:
-            raise ValueError("a key or signature of another length")
-    except (KeyError, TypeError, ValueError) as error:
-        raise SignatureError.of(
-            "signature-form", f"{SIGNATURE}: {error}", "it is no signature", "sign it again"
-        ) from error
-    return signing.Signature(key, value)
-
-
-def _check_signature(
-    signature: signing.Signature | None, message: bytes, key: bytes | None, required: bool
-) -> str:
-    """The key (hex) whose signature holds; "" where there was nothing to check."""
-    if signature is None:
-        if key is not None or required:
-            raise SignatureError.of(
-                "signature-missing",
-                "a bundle without signature",
-                "a signature was asked for",
-                "edgegraft export --key PRIVATE, or trust it without --key",
-            )
-        return ""
-    if key is not None and signature.key != key:
-        raise SignatureError.of(
-            "signature-key",
-            f"a bundle signed by {signature.key.hex()[:16]}...",
-            f"the key given is {key.hex()[:16]}...",
-            "fetch the bundle from its owner, or the owner's key",
-        )
-    if key is None and not required and not signing.available():
-        return ""  # its own key proves nothing of its maker; checksums hold all the same
-    signing.verify(signature, message)
-    return signature.key.hex()
-
-
-def _order(spec: WindowSpec, given: WindowSpec) -> list[int]:
-    """Places of the channels of `spec` in `given`; by position where `given` has no names."""
-    anonymous = given.channel_names == tuple(f"c{index}" for index in range(given.n_channels))
-    if anonymous and given.channel_names != spec.channel_names:
-        if given.n_channels != spec.n_channels:
-            raise DataError.of(
-                "channel-count",
-                f"windows of {given.n_channels} channels without names",
-                f"the bundle takes {spec.n_channels}: {', '.join(spec.channel_names[:8])}",
-                "name the channels",
-            )
-        return list(range(spec.n_channels))
-    unknown_rate = given.rate_hz == 1.0 or spec.rate_hz == 1.0
-    return bind(spec, given.channels, None if unknown_rate else given.rate_hz)
-
-
 def _member_problem(name: str, how: str) -> Problem:
     why = {
         "missing": "a bundle is refused when a file is missing",
@@ -410,29 +323,3 @@ def _member_problem(name: str, how: str) -> Problem:
 def _misfit(found: str) -> BundleError:
     why = "the parts of the bundle do not belong together"
     return BundleError.of("bundle-misfit", found, why, "export the bundle again")
-
-
-def _card(manifest: Manifest) -> str:
-    spec = manifest.spec
-    channels = ", ".join(f"{c.name} ({c.unit})" if c.unit else c.name for c in spec.channels)
-    lines = [
-        f"# {manifest.name}, version {manifest.version}",
-        "",
-        f"Classifies windows of {spec.length_s:g} s at {spec.rate_hz:g} Hz.",
-        "",
-        f"* Channels: {channels}",
-        f"* Classes: {', '.join(manifest.classes)}",
-        *(f"* Licence of {what}: {licence}" for what, licence in manifest.licences.items()),
-        *(f"* Verdict, {key}: {value}" for key, value in manifest.verdict.items()),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last; some systems cannot open folders, and need not."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -9,7 +9,7 @@ from typing import Literal
 from edgegraft_edge.errors import DataError
 
 Place = Literal["next", "gap", "back", "late", "repeat"]
-GAP_PERIODS = 1.5
+GAP_PERIODS = 1.75  # as in the cleaning of data before training
 DRIFT = 0.02
 MAX_DRIFT = 0.10
 LATE_IN_A_ROW = 8
@@ -20,7 +20,7 @@ _MEASURED_STEPS = 16
 class Clock:
     """Follows the timestamps of a stream of known rate.
 
-    A step of more than 1.5 sample periods is a gap. A chunk from before the last sample is
+    A step of more than 1.75 sample periods is a gap. A chunk from before the last sample is
     late (or a repeat, at the same time) and left out; when it is older than `late_s`, or eight
     in a row are late, the clock itself has gone back and time starts anew from there.
 
@@ -59,6 +59,7 @@ class Clock:
             place = self._compare(at_s)
             if place in ("late", "repeat"):
                 return place, at_s
+        at_s = float(at_s)
         self._late_run = 0
         if place == "back":
             self._steps.clear()

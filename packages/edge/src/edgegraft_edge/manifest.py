@@ -87,6 +87,22 @@ class Manifest:
         """SHA-256 of the canonical bytes: it names the whole content of a bundle."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
+    def card(self) -> str:
+        """A short model card, Markdown."""
+        spec = self.spec
+        channels = ", ".join(f"{c.name} ({c.unit})" if c.unit else c.name for c in spec.channels)
+        lines = [
+            f"# {self.name}, version {self.version}",
+            "",
+            f"Classifies windows of {spec.length_s:g} s at {spec.rate_hz:g} Hz.",
+            "",
+            f"* Channels: {channels}",
+            f"* Classes: {', '.join(self.classes)}",
+            *(f"* Licence of {what}: {licence}" for what, licence in self.licences.items()),
+            *(f"* Verdict, {key}: {value}" for key, value in self.verdict.items()),
+        ]
+        return "\n".join(lines) + "\n"
+
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:
         """Errors: `BundleError` for other versions, unknown keys and wrong types."""

@@ -251,7 +251,7 @@ def _conv2d(
     c_out, c_in, *taps = weight.shape
     top, left, bottom, right = pad
     x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    spread = tuple((n - 1) * d + 1 for n, d in zip(taps, dilation, strict=True))
+    spread = ((taps[0] - 1) * dilation[0] + 1, (taps[1] - 1) * dilation[1] + 1)
     patches = sliding_window_view(x, spread, axis=(2, 3))
     patches = patches[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
     height, width = patches.shape[2:4]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,28 @@ class Signature:
 
     key: bytes
     value: bytes
+
+    def as_dict(self) -> dict[str, str]:
+        return {
+            "algorithm": "ed25519",
+            "key": self.key.hex(),
+            "signature": self.value.hex(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Signature:
+        """The inverse of `as_dict`. Errors: `SignatureError` for anything else."""
+        try:
+            if values["algorithm"] != "ed25519" or len(values) != 3:
+                raise ValueError("only ed25519 is known")
+            key, value = bytes.fromhex(values["key"]), bytes.fromhex(values["signature"])
+            if len(key) != KEY_BYTES or len(value) != 2 * KEY_BYTES:
+                raise ValueError("a key or signature of another length")
+        except (KeyError, TypeError, ValueError) as error:
+            raise SignatureError.of(
+                "signature-form", f"{error}", "it is no signature", "sign the bundle again"
+            ) from error
+        return cls(key, value)
 
 
 def available() -> bool:
@@ -70,6 +93,35 @@ def verify(signature: Signature, message: bytes) -> None:
             "the bundle was changed after it was signed",
             "fetch it again from where it was signed",
         ) from error
+
+
+def check(signature: Signature | None, message: bytes, *, key: bytes | None, required: bool) -> str:
+    """The key (hex) whose signature holds; "" where there was nothing to check.
+
+    Args:
+        key: the signature must be there and of this key.
+        required: the signature must be there.
+    """
+    if signature is None:
+        if key is not None or required:
+            raise SignatureError.of(
+                "signature-missing",
+                "a bundle without signature",
+                "a signature was asked for",
+                "edgegraft export --key PRIVATE, or trust it without --key",
+            )
+        return ""
+    if key is not None and signature.key != key:
+        raise SignatureError.of(
+            "signature-key",
+            f"a bundle signed by {signature.key.hex()[:16]}...",
+            f"the key given is {key.hex()[:16]}...",
+            "fetch the bundle from its owner, or the owner's key",
+        )
+    if key is None and not required and not available():
+        return ""  # its own key proves nothing of its maker; checksums hold all the same
+    verify(signature, message)
+    return signature.key.hex()
 
 
 def write_private(path: Path, key: bytes) -> None:

@@ -149,6 +149,25 @@ def bind(
     return places
 
 
+def bind_windows(spec: WindowSpec, given: WindowSpec) -> list[int]:
+    """Like `bind`, for ready windows: by position where `given` has no names (c0, c1, ...).
+
+    A rate of 1 Hz stands for an unknown one.
+    """
+    anonymous = given.channel_names == tuple(f"c{index}" for index in range(given.n_channels))
+    if anonymous and given.channel_names != spec.channel_names:
+        if given.n_channels != spec.n_channels:
+            raise DataError.of(
+                "channel-count",
+                f"windows of {given.n_channels} channels without names",
+                f"the bundle takes {spec.n_channels}: {', '.join(spec.channel_names[:8])}",
+                "name the channels",
+            )
+        return list(range(spec.n_channels))
+    unknown_rate = given.rate_hz == 1.0 or spec.rate_hz == 1.0
+    return bind(spec, given.channels, None if unknown_rate else given.rate_hz)
+
+
 def _checked(values: Array, spec: WindowSpec) -> Array:
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity
         values = np.asarray(values, dtype=np.float32)
