@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from edgegraft.adapt.adapted import Adapted
 from edgegraft.adapt.select import Ranked, rank_backbones
@@ -71,6 +73,14 @@ def open_windows(data: Data, options: Mapping[str, Any] | None = None) -> Window
     return open_data(fspath(data), **(options or {})).windows()
 
 
+def workers() -> int:
+    """Processors that this process may use, at most four: each works with one thread."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(4, count or 1))
+
+
+# One thread for each worker: on few cores, threads that wait for each other cost most.
+@threadpool_limits.wrap(limits=1)
 def adapt(
     data: Data,
     *,
@@ -137,11 +147,13 @@ def adapt(
     watch("stage", {"name": "compare", "rows": [row.name for row in rows]})
     parts, fold_note = _folds(windows, folds, seed)
     keep = workspace.keep if workspace else lambda name, make: make()
-    tables = [
-        cross_validate(row, windows, parts, task, seed=seed, watch=watch, keep=keep)
-        for row in rows
+    tables = (
+        cross_validate(
+            rows, windows, parts, task, seed=seed, watch=watch, keep=keep, workers=workers()
+        )
         if parts
-    ]
+        else []
+    )
     verdict = judge(tables, windows, task, preferred=preferred, n_folds=len(parts), seed=seed)
     watch("stage", {"name": "fit", "row": verdict.shipped.name})
     shipped = verdict.shipped

@@ -118,7 +118,7 @@ def fit_trees_expert(
             gone = with_copies([part], len(material.codes), len(z))[0]
             rest = np.setdiff1d(np.arange(len(z)), gone)
             grown = grow_trees(
-                z[rest], codes[rest], n_classes, seed=seed, n_trees=max(20, n_trees // 4)
+                z[rest], codes[rest], n_classes, seed=seed, n_trees=max(20, n_trees // 6)
             )
             left_out[part] = grown.scores(z[part])
         smoothing = 1 / n_trees  # no forest is ever certain of what it has not seen

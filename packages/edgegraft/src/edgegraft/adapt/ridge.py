@@ -184,9 +184,14 @@ def _left_out_residuals(
 
 def _best_temperature(scores: Array, codes: Array, weights: Array) -> tuple[float, float]:
     """The temperature with the lowest log loss on left-out scores, and that loss."""
-    losses = [log_loss(softmax(scores / t), codes, weights) for t in TEMPERATURES]
+    scores = scores - scores.max(axis=1, keepdims=True)
+    cold = 1 / np.array(TEMPERATURES)
+    exponents = scores[None] * cold[:, None, None]
+    likely = exponents[:, np.arange(len(codes)), codes]
+    surprise = np.log(np.exp(exponents).sum(axis=2)) - likely
+    losses = np.minimum(surprise, -np.log(1e-12)) @ weights / weights.sum()
     best = int(np.argmin(losses))
-    return TEMPERATURES[best], losses[best]
+    return TEMPERATURES[best], float(losses[best])
 
 
 def log_loss(probabilities: Array, codes: Array, weights: Array | None = None) -> float:

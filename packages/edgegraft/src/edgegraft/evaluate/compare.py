@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from threading import Event
 from typing import Any, Literal
 
 import numpy as np
@@ -65,7 +67,7 @@ def compute(name: str, make: Callable[[], Array]) -> Array:
 
 
 def cross_validate(
-    row: Row,
+    rows: Sequence[Row],
     windows: Windows,
     folds: Sequence[Fold],
     task: Task,
@@ -73,31 +75,64 @@ def cross_validate(
     seed: int,
     watch: Watch,
     keep: Keep = compute,
-) -> OutOfFold:
-    """Adapt on each fold's training part and predict the rest; everything is refitted per fold.
+    workers: int = 1,
+) -> list[OutOfFold]:
+    """Adapt each row on each fold's training part and predict the rest; all is refitted per fold.
 
     Args:
         windows: labelled windows (n_windows, n_channels, n_timepoints).
+        workers: folds worked on at a time, each with one thread; results do not depend on it.
     """
     classes = task.classes(windows)
-    table = np.full((len(windows), len(classes)), np.nan)
-    began = time.perf_counter()
-    for number, fold in enumerate(folds):
+    tables = {row.name: np.full((len(windows), len(classes)), np.nan) for row in rows}
+    seconds = dict.fromkeys(tables, 0.0)
+    done = dict.fromkeys(tables, 0)
+    stop = Event()
 
-        def fit(fold: Fold = fold) -> Array:
+    def watched(event: str, values: Mapping[str, Any]) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt  # the main thread was told to stop, so the workers do
+        watch(event, values)
+
+    def work(row: Row, number: int) -> tuple[str, int, Array, float]:
+        fold = folds[number]
+
+        def fit() -> Array:
             adapted = row.strategy.adapt(
-                row.backbone, windows.take(fold.train), task, seed=seed, watch=watch
+                row.backbone, windows.take(fold.train), task, seed=seed, watch=watched
             )
             predictions = adapted.predict(windows.take(fold.test))
             out = np.zeros((len(fold.test), len(classes)))
-            out[:, [classes.index(name) for name in predictions.classes]] = (
-                predictions.probabilities
-            )
+            columns = [classes.index(name) for name in predictions.classes]
+            out[:, columns] = predictions.probabilities
             return out
 
-        table[fold.test] = keep(f"{row.name}/{number}", fit)
-        watch("fold", {"row": row.name, "fold": number + 1, "folds": len(folds)})
-    return OutOfFold(row, table, time.perf_counter() - began)
+        began = time.perf_counter()
+        watched("fold-start", {"row": row.name, "fold": number + 1})
+        part = keep(f"{row.name}/{number}", fit)
+        return row.name, number, part, time.perf_counter() - began
+
+    pool = ThreadPoolExecutor(max_workers=workers)
+    jobs = [pool.submit(work, row, number) for row in _costly_first(rows)
+            for number in range(len(folds))]  # fmt: skip
+    try:
+        for job in as_completed(jobs):
+            name, number, part, took = job.result()
+            tables[name][folds[number].test] = part
+            seconds[name] += took
+            done[name] += 1
+            watch("fold", {"row": name, "fold": done[name], "folds": len(folds)})
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+    return [OutOfFold(row, tables[row.name], seconds[row.name]) for row in rows]
+
+
+def _costly_first(rows: Sequence[Row]) -> list[Row]:
+    """Trained networks before closed forms, so that no worker idles at the end."""
+    quick = ("probe", "trees", "blend")
+    return sorted(rows, key=lambda row: quick.index(row.strategy_name)
+                  if row.strategy_name in quick else -1)  # fmt: skip
 
 
 def scores_of(table: OutOfFold, windows: Windows, task: Task) -> Mapping[str, float]:

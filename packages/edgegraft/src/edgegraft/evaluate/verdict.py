@@ -137,7 +137,7 @@ def judge(
     control = best([table for table in tables if table.row.role == "control"])
     candidate = best(transfers)
     if candidate is None or control is None:
-        because = "there was no pretrained candidate" if candidate is None else "no control ran"
+        because = "no candidate ran" if candidate is None else "no control ran"
         return Verdict(
             "undecided",
             candidate.row if candidate else None,
@@ -153,6 +153,8 @@ def judge(
     outcome: Outcome = (
         "helped" if difference.low > 0 else "hurt" if difference.high < 0 else "undecided"
     )
+    if not candidate.row.pretrained:
+        outcome = "undecided"  # nothing was transferred
     shipped, why = _ship(by_name, scores, windows, task, preferred, n_folds, seed)
     return Verdict(
         outcome,
@@ -246,6 +248,8 @@ def _sentence(outcome: Outcome, candidate: Row, control: Row, difference: Differ
         "hurt": "Transfer hurt",
         "undecided": "Undecided whether transfer helped",
     }[outcome]
+    if not candidate.pretrained:
+        what = "No pretrained weights took part, so there was no transfer to judge"
     return (
         f"{what}: {candidate.name} against the best control {control.name}, "
         f"{100 * difference.mean:+.1f} points of {difference.metric} "
