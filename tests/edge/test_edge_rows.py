@@ -66,6 +66,8 @@ def test_any_bytes_give_samples_or_a_coded_error_and_no_row_is_lost(raw, header)
         ("timestamp", "0", "100", "200"),
         ("time_us", "0", "100000", "200000"),
         ("t_ms", "0", "100", "200"),
+        ("millis", "0", "100", "200"),
+        ("Seconds", "0", "0.1", "0.2"),
         ("Time", "0", "100000000", "200000000"),
         (
             "timestamp",

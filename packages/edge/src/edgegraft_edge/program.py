@@ -251,8 +251,8 @@ def _conv2d(
     c_out, c_in, *taps = weight.shape
     top, left, bottom, right = pad
     x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    spread = ((taps[0] - 1) * dilation[0] + 1, (taps[1] - 1) * dilation[1] + 1)
-    patches = sliding_window_view(x, spread, axis=(2, 3))
+    rows, columns = ((n - 1) * d + 1 for n, d in zip(taps, dilation, strict=True))
+    patches = sliding_window_view(sliding_window_view(x, rows, axis=2), columns, axis=3)
     patches = patches[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
     height, width = patches.shape[2:4]
     patches = patches.transpose(0, 1, 4, 5, 2, 3)

@@ -24,10 +24,13 @@ from edgegraft_edge.signal import Array, Channel, WindowSpec
 from edgegraft_edge.windowing import bind
 
 MAX_LINE_BYTES = 1 << 20
-TIME_NAMES = ("timestamp", "time", "datetime", "date", "ts", "t")
 TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _UNIT = re.compile(r"^(.*?)\s*[\[(]([^\])]*)[\])]$")
-_TIME_SUFFIX = re.compile(r"^(.+)_(s|ms|us|ns)$")
+_TIME = re.compile(  # the names under which time is found before training, too
+    r"(time|times|timestamp|time_?stamp|ts|t|epoch|unix_?time|date_?time|date|utc|millis|micros"
+    r"|uptime|seconds|elapsed)(?:[_ ]?(s|sec|ms|us|ns|utc|iso|local))?"
+)
+_NAMED_UNITS = {"sec": "s", "seconds": "s", "millis": "ms", "micros": "us"}
 _PROBE_ROWS = 8
 
 
@@ -95,8 +98,8 @@ class Rows:
         self._n_columns = len(header)
         self._time = _find_time(names, time_column, spec)
         self._places = bind(spec, channels)
-        suffix = _TIME_SUFFIX.match(names[self._time].lower()) if self._time is not None else None
-        self._scale = TIME_UNITS.get(time_unit or (suffix.group(2) if suffix else ""))
+        named = _named_unit(names[self._time]) if self._time is not None else ""
+        self._scale = TIME_UNITS.get(time_unit or named)
 
     def __iter__(self) -> Iterator[tuple[float | None, Array]]:
         held: list[tuple[float | None, Array]] = []
@@ -221,11 +224,16 @@ def _find_time(names: list[str], wanted: str, spec: WindowSpec) -> int | None:
             )
         return names.index(wanted)
     for place, name in enumerate(names):
-        stem = _TIME_SUFFIX.match(name.lower())
-        plain = (stem.group(1) if stem else name.lower()).replace(" ", "_")
-        if plain in TIME_NAMES and name not in spec.channel_names:
+        if _TIME.fullmatch(name.lower()) and name not in spec.channel_names:
             return place
     return None
+
+
+def _named_unit(name: str) -> str:
+    """The unit that the name of a time column says, e.g. "ms" of "time_ms"; "" if none."""
+    match = _TIME.fullmatch(name.lower())
+    words = (match.group(2) or match.group(1)) if match else ""
+    return _NAMED_UNITS.get(words, words)
 
 
 def _find_scale(held: list[tuple[float | None, Array]], rate_hz: float) -> float:
