@@ -102,3 +102,15 @@ def test_line_chart_leaves_out_what_is_not_finite():
 @pytest.mark.parametrize("y", [[float("nan")] * 2, []])
 def test_line_chart_of_nothing_is_nothing(y):
     assert plots.line_chart([plots.Line("a", [1, 2][: len(y)], y)], x_label="", says="") == ""
+
+
+def test_scatter_map_rings_what_was_predicted_wrongly():
+    points = [{"x": n, "y": n % 3, "label": "ab"[n % 2], "correct": n != 4} for n in range(9)]
+    assert plots.scatter_map(points, ["a", "b"], "s").count('class="ring"') == 1
+    unknown = [{"x": 1.0, "y": None, "label": "a"}, {"x": 1.0, "y": float("nan"), "label": "a"}]
+    assert plots.scatter_map(unknown, ["a"], "s") == ""
+
+
+def test_looks_differ_until_colours_and_shapes_are_used_up():
+    n_looks = plots.N_COLOURS * plots.SHAPES
+    assert len({plots.look(index) for index in range(n_looks)}) == n_looks

@@ -244,6 +244,8 @@ def scatter_map(points: Sequence[Mapping[str, object]], labels: Sequence[str], s
         return Markup("")
     across = Scale(*padded([entry[0] for entry in placed], 0.02), 6, WIDTH - 6)
     up = Scale(*padded([entry[1] for entry in placed], 0.02), 314, 6)
+    few = len(placed) <= FEW_POINTS
+    radius = 6.5 if few else 4.5
     parts = []
     for index, label in enumerate(labels):
         own = [(across(x), up(y), right) for x, y, name, right in placed if name == label]
@@ -251,16 +253,14 @@ def scatter_map(points: Sequence[Mapping[str, object]], labels: Sequence[str], s
             marks = "".join(f"M{x} {y}h0" for x, y, _ in own)
             parts.append(
                 Markup('<path class="marks {}{}" d="{}"><title>{}</title></path>').format(
-                    look(index), " few" if len(placed) <= FEW_POINTS else "", marks, label
+                    look(index), " few" if few else "", marks, label
                 )
             )
-        rings = [
-            f"M{round(x - 4.5, 1)} {y}a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0 -9 0"
+        parts += [
+            Markup('<circle class="ring" cx="{}" cy="{}" r="{}"/>').format(x, y, radius)
             for x, y, right in own
             if right is False
         ]
-        if rings:
-            parts.append(Markup('<path class="ring" d="{}"/>').format("".join(rings)))
     return _picture(320, says, parts)
 
 
