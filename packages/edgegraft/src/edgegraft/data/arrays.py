@@ -78,8 +78,8 @@ class AeonSource:
         from aeon.datasets import load_from_ts_file
 
         x, y, names = [], [], []
-        for part in (part,) if part else ("train", "test"):
-            part_x, part_y = load_from_ts_file(str(folder / name / f"{name}_{part.upper()}.ts"))
+        for side in (part,) if part else ("train", "test"):
+            part_x, part_y = load_from_ts_file(str(folder / name / f"{name}_{side.upper()}.ts"))
             if isinstance(part_x, list):
                 raise DataError.of(
                     "window-shape",
@@ -89,7 +89,7 @@ class AeonSource:
                 )
             x.append(np.asarray(part_x, dtype=np.float32))
             y.append(np.asarray(part_y).astype(str))
-            names += [f"{part}/{number}" for number in range(len(part_x))]
+            names += [f"{side}/{number}" for number in range(len(part_x))]
         arrays = {"x": np.concatenate(x), "y": np.concatenate(y)}
         windows, account = _accepted(arrays, tuple(names), uri, options)
         return Dataset(ready=windows, account=account, options=options, uri=uri)

@@ -7,12 +7,12 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
 from edgegraft.data.account import Quarantine
-from edgegraft.data.conventions import METADATA, PARTS, parse_json, table_files
+from edgegraft.data.conventions import METADATA, PARTS, facts_of, parse_json, table_files
 from edgegraft.data.source import DataOptions
 from edgegraft.data.track import Notes, Track
 from edgegraft_edge.errors import DataError, Problem, SignatureError
@@ -71,7 +71,7 @@ class EdgeImpulseSource:
                     raise
                 continue
             facts = info.get(place) or info.get(file.name) or {}
-            tracks.append(_labelled(track, file, facts, spans, options))
+            tracks.append(_labelled(track, file, root, facts, spans, options))
             rows_in += len(track) + sum(item.rows for item in lost)
             notes.quarantined += lost
         if not tracks and problems:
@@ -107,13 +107,14 @@ def read_acquisition(
         raise _damaged(place, "there is no payload")
     if options.key is not None:
         check_signature(raw, content, options.key, place)
-    interval_ms, sensors = payload.get("interval_ms"), payload.get("sensors")
-    if not _is_number(interval_ms) or not 1e-6 <= float(interval_ms) <= 1e9:
-        raise _damaged(place, f"interval_ms is {str(interval_ms)[:40]!r}")
-    channels = _channels(sensors, place)
+    interval = payload.get("interval_ms")
+    if not _is_number(interval) or not 1e-6 <= interval <= 1e9:
+        raise _damaged(place, f"interval_ms is {str(interval)[:40]!r}")
+    interval_ms = float(interval)
+    channels = _channels(payload.get("sensors"), place)
     values, good = _values(payload.get("values"), len(channels), place)
     rows = np.flatnonzero(good)
-    ns = np.round(rows * (float(interval_ms) * 1e6)).astype(np.int64)
+    ns: Array = np.round(rows * (interval_ms * 1e6)).astype(np.int64)
     device = payload.get("device_name")
     track = Track(
         place,
@@ -123,7 +124,7 @@ def read_acquisition(
         np.zeros(len(rows), dtype=np.int64),
         ns=ns,
         group=device if isinstance(device, str) and options.group in (None, "device_name") else "",
-        rate_hz=1e3 / float(interval_ms),
+        rate_hz=1e3 / interval_ms,
     )
     lost = int((~good).sum())
     example = f"{place} row {int(np.argmin(good)) + 1}" if lost else ""
@@ -218,13 +219,14 @@ def _values(rows: Any, n_channels: int, place: str) -> tuple[Array, Array]:
     return np.ascontiguousarray(np.where(good[:, None], values, 0).T, dtype=np.float32), good
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _labelled(
     track: Track,
     file: Path,
+    root: Path,
     facts: Mapping[str, Any],
     spans: Mapping[str, Any],
     options: DataOptions,
@@ -232,12 +234,10 @@ def _labelled(
     """The track with its label, spans of labels and group."""
     label = facts.get("label")
     metadata = facts.get("metadata") if isinstance(facts.get("metadata"), dict) else {}
-    name, _, rest = file.name.partition(".")
     text = _label_text(label)
-    if not text and (not facts or not isinstance(label, dict)):
-        text = name if "." in rest else UNLABELLED
-    if not text and file.parent.name.lower() not in PARTS and file.parent != file.parent.parent:
-        text = UNLABELLED
+    if "label" not in facts:
+        around = facts_of(file, root, {})
+        text = around.stem if around.dotted else (around.folders or (UNLABELLED,))[-1]
     group = str(metadata.get(options.group, "")) if options.group and metadata else ""
     if options.label and metadata and options.label in metadata:
         text = str(metadata[options.label])
