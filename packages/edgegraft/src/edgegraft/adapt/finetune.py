@@ -64,7 +64,10 @@ class FineTune(Training):
     )
     augmentation: tuple[str, ...] = field(
         default=("jitter", "scaling", "shift"),
-        metadata={"help": "changes of windows that keep the label: jitter, scaling, shift, mask"},
+        metadata={
+            "help": "changes that keep the label: jitter, scaling, offset, shift, stretch, mask, "
+            "dropped"
+        },
     )
     held_out: float = field(
         default=0.2, metadata={"help": "share of windows held out for validation; 0: none"}
