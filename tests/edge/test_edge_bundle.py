@@ -9,7 +9,10 @@ import json
 import pickle
 import stat
 import struct
+import subprocess
+import sys
 import tempfile
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -367,6 +370,32 @@ def test_write_is_atomic_and_leaves_nothing_behind(tmp_path, toy_bundle, monkeyp
     with pytest.raises(BundleError) as caught:
         bundle.write(tmp_path / "absent" / "toy.egb", toy_bundle)
     assert caught.value.code == "bundle-unwritable"
+
+
+@pytest.mark.slow
+def test_a_bundle_is_whole_at_every_instant_of_being_replaced(tmp_path):
+    path = bundle.write(tmp_path / "toy.egb", make_toy())
+    script = (
+        "import sys\n"
+        "from edgegraft_edge import bundle\n"
+        "toy = bundle.read(sys.argv[1])\n"
+        "print('ready', flush=True)\n"
+        "for size in range(10**9):\n"
+        "    model = bytes(size % 1000 * 1000)\n"
+        "    bundle.write(sys.argv[1], bundle.with_model(toy, 'onnx', model))\n"
+    )
+    rng = np.random.default_rng(0)
+    sizes = set()
+    for _ in range(20):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE
+        )
+        process.stdout.readline()
+        time.sleep(float(rng.uniform(0.0, 0.1)))
+        process.kill()
+        process.communicate()
+        sizes.add(len(bundle.read(path).files.get("model.onnx", b"")))
+    assert len(sizes) > 1  # it was replaced, again and again
 
 
 def test_manifest_digest_names_the_content(toy_bundle):

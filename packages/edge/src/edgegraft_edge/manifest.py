@@ -99,7 +99,11 @@ class Manifest:
             f"* Channels: {channels}",
             f"* Classes: {', '.join(self.classes)}",
             *(f"* Licence of {what}: {licence}" for what, licence in self.licences.items()),
-            *(f"* Verdict, {key}: {value}" for key, value in self.verdict.items()),
+            *(
+                f"* Verdict, {key}: {value}"
+                for key, value in self.verdict.items()
+                if isinstance(value, str | int | float)
+            ),
         ]
         return "\n".join(lines) + "\n"
 
