@@ -217,17 +217,19 @@ def _from_text(column: Any, zone: str | None) -> Clock:
     faults = _set_aside(faults, "time-zone-mixed", minority, "time")
     keep = iso & ~minority
     has_zone = bool((zoned & keep).any())
-    ns, broken = _each(cells, keep, has_zone)
+    ns, broken, far = _each(cells, keep, has_zone)
     faults["time-unreadable"] = faults["time-unreadable"] | broken
+    faults["time-range"] = far
     _set_aside({}, "time-unreadable", faults["time-unreadable"], "time", 0.5)
     if not has_zone:
         ns, faults = _local(ns, faults, zone)
     return _in_range(ns, faults)
 
 
-def _each(cells: Any, keep: Array, has_zone: bool) -> tuple[Array, Array]:
-    """Nanoseconds cell by cell, and which could not be read (a 30th of February, say)."""
-    ns, broken = np.zeros(len(keep), dtype=np.int64), np.zeros(len(keep), dtype=bool)
+def _each(cells: Any, keep: Array, has_zone: bool) -> tuple[Array, Array, Array]:
+    """Nanoseconds, which cells could not be read (30th of February) and which are too far off."""
+    ns = np.zeros(len(keep), dtype=np.int64)
+    broken, far = np.zeros(len(keep), dtype=bool), np.zeros(len(keep), dtype=bool)
     kind = pa.timestamp("ns", "UTC") if has_zone else pa.timestamp("ns")
     text = pc.replace_substring(cells, ",", ".")
     text = pc.replace_substring_regex(text, r"\s?(z|UTC)$", "Z")
@@ -246,8 +248,18 @@ def _each(cells: Any, keep: Array, has_zone: bool) -> tuple[Array, Array]:
             try:
                 ns[place] = pc.cast(pc.cast(pa.scalar(cell), kind), pa.int64()).as_py()
             except pa.ArrowInvalid:
-                broken[place] = True
-    return ns, broken
+                far[place] = _beyond_ns(cell, kind.tz)
+                broken[place] = not far[place]
+    return ns, broken, far
+
+
+def _beyond_ns(cell: str, zone: str | None) -> bool:
+    """Whether a cell is a time, only not between 1677 and 2262, where nanoseconds end."""
+    try:
+        pc.cast(pa.scalar(cell[:19] + ("Z" if zone else "")), pa.timestamp("s", zone))
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _refuse_dates(cells: Any, missing: Array) -> None:

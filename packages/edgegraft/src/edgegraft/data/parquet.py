@@ -29,6 +29,7 @@ def read_parquet(path: Path) -> Table:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             _check_size(file, place)
+            _check_names(file.schema_arrow.names, place)
             table = file.read()
             _check_statistics(file.metadata, table, place)
     except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
@@ -39,14 +40,6 @@ def read_parquet(path: Path) -> Table:
             "copy it again from where it was written",
         ) from None
     names = table.column_names
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise DataError.of(
-            "column-duplicate",
-            f"{place}: {', '.join(repeated[:8])}",
-            "two columns of one name cannot be told apart",
-            "give every column a name of its own",
-        )
     if not table.num_rows:
         raise DataError.of("rows-none", place, "there is not one row in it", "add rows")
     columns, ignored = {}, []
@@ -69,6 +62,17 @@ def read_parquet(path: Path) -> Table:
         columns[name] = column
     steps = [CleaningStep("column-type", place, {"ignored": name}) for name in ignored]
     return Table(place, columns, np.arange(table.num_rows), table.num_rows, (), tuple(steps))
+
+
+def _check_names(names: list[str], place: str) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DataError.of(
+            "column-duplicate",
+            f"{place}: {', '.join(repeated[:8])}",
+            "two columns of one name cannot be told apart",
+            "give every column a name of its own",
+        )
 
 
 def _check_size(file: pq.ParquetFile, place: str) -> None:

@@ -118,7 +118,7 @@ def check_windows(evidence: Evidence) -> Iterator[Finding]:
 
 def check_missing(evidence: Evidence) -> Iterator[Finding]:
     """NaN and infinity in windows that were given as arrays."""
-    bad: Array = ~np.isfinite(evidence.windows.x).all(axis=1)
+    bad = np.asarray(~np.isfinite(evidence.windows.x).all(axis=1))
     if bad.any():
         rows = np.flatnonzero(bad.any(axis=1))
         padded: Array = np.pad(bad, ((0, 0), (1, 1)))
