@@ -18,7 +18,7 @@ def _tones(frequencies_hz, rate_hz=100.0, n_timepoints=256):
 def test_spectrum_tone_is_loudest_in_its_band():
     frequencies = [3.0, 9.0, 20.0, 40.0]
     windows = _tones(frequencies)
-    fitted = Spectrum().fit(windows, seed=0)
+    fitted = Spectrum(squashed=False).fit(windows, seed=0)
     assert (fitted.rate_hz, fitted.frame) == (100.0, 128)
     bands = _bands(fitted.frame, 100.0, 3)
     loudest = fitted.embed(windows.x)[:, : bands.shape[1]].argmax(axis=1)
@@ -58,7 +58,7 @@ def test_spectrum_frames_lie_inside_and_reach_the_end(n_timepoints, length):
 @given(n_channels=st.integers(1, 4), n_timepoints=st.integers(4, 300), seed=st.integers(0, 99))
 def test_spectrum_any_shape_and_any_finite_window(n_channels, n_timepoints, seed):
     x = np.random.default_rng(seed).standard_normal((6, n_channels, n_timepoints))
-    fitted = Spectrum().fit(Windows.of(x), seed=0)
+    fitted = Spectrum(squashed=False).fit(Windows.of(x), seed=0)
     x = x.astype(np.float32)
     x[0], x[1], x[2, :, ::2], x[3] = 0.0, 1e6, 3e38, x[3] * 1e6
     z = fitted.embed(x)
@@ -70,4 +70,15 @@ def test_spectrum_any_shape_and_any_finite_window(n_channels, n_timepoints, seed
 
 def test_spectrum_rate_of_one_means_unknown():
     windows = Windows.of(np.random.default_rng(0).standard_normal((4, 1, 64)))
-    assert Spectrum().fit(windows, seed=0).rate_hz is None
+    assert Spectrum(squashed=False).fit(windows, seed=0).rate_hz is None
+
+
+def test_spectrum_squashed_features_stay_between_minus_one_and_one():
+    windows = Windows.of(np.random.default_rng(0).standard_normal((8, 2, 64)))
+    fitted = Spectrum().fit(windows, seed=0)
+    far = fitted.embed(windows.x * 1e4)
+    assert np.abs(far).max() <= 1
+    raw = Spectrum(squashed=False).fit(windows, seed=0).embed(windows.x)
+    near = fitted.embed(windows.x)
+    expected = np.tanh((raw - raw.mean(axis=0)) / (2 * raw.std(axis=0) + 1e-9))
+    np.testing.assert_allclose(near, expected, atol=2e-3)

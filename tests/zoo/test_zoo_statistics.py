@@ -18,7 +18,7 @@ def _windows(n_windows=20, n_channels=3, n_timepoints=50, seed=0):
 
 def _table(windows, x=None):
     """Statistics (n_windows, n_channels, n_statistics), without the correlations."""
-    fitted = Statistics().fit(windows, seed=0)
+    fitted = Statistics(squashed=False).fit(windows, seed=0)
     z = fitted.embed(windows.x if x is None else x)
     n_channels = windows.x.shape[1]
     n_pairs = n_channels * (n_channels - 1) // 2
@@ -65,7 +65,7 @@ def test_statistics_see_crossings_and_periods():
 )
 def test_statistics_finite_on_anything_finite(n_channels, n_timepoints, level, seed):
     train = _windows(8, n_channels, n_timepoints, seed)
-    fitted = Statistics().fit(train, seed=0)
+    fitted = Statistics(squashed=False).fit(train, seed=0)
     x = np.full((5, n_channels, n_timepoints), level, dtype=np.float32)
     x[1, 0, 0] += 1
     x[2, :, ::2] = 1e6
@@ -89,7 +89,7 @@ def test_statistics_of_a_constant_say_still_at_any_level():
 
 def test_statistics_pairs_are_bounded():
     windows = _windows(n_channels=40, n_timepoints=20)
-    wide = Statistics().fit(windows, seed=0).embed(windows.x)
+    wide = Statistics(squashed=False).fit(windows, seed=0).embed(windows.x)
     bare = Statistics(max_pairs=0).fit(windows, seed=0).embed(windows.x)
     assert wide.shape[1] - bare.shape[1] == 120
     neighbours = [np.corrcoef(window)[0, 1] for window in windows.x]
@@ -98,7 +98,7 @@ def test_statistics_pairs_are_bounded():
 
 def test_statistics_batches_agree_with_one_run():
     windows = _windows(n_windows=600, n_channels=9, n_timepoints=64)
-    fitted = Statistics().fit(windows, seed=0)
+    fitted = Statistics(squashed=False).fit(windows, seed=0)
     np.testing.assert_allclose(
         fitted.embed(windows.x), fitted.program(9, 64).run(windows.x), rtol=1e-4, atol=1e-5
     )
@@ -109,12 +109,23 @@ def test_statistics_refusals():
         Statistics().embed(_windows().x)
     assert unfitted.value.code == "backbone-unfitted"
     with pytest.raises(DataError) as none:
-        Statistics().fit(_windows().take([]), seed=0)
+        Statistics(squashed=False).fit(_windows().take([]), seed=0)
     assert none.value.code == "windows-none"
-    fitted = Statistics().fit(_windows(), seed=0)
+    fitted = Statistics(squashed=False).fit(_windows(), seed=0)
     with pytest.raises(DataError) as channels:
         fitted.embed(_windows(n_channels=2).x)
     assert channels.value.code == "channel-count"
     with pytest.raises(DataError) as short:
         fitted.embed(_windows(n_timepoints=3).x)
     assert short.value.code == "window-short"
+
+
+def test_statistics_squashed_features_stay_between_minus_one_and_one():
+    windows = Windows.of(np.random.default_rng(0).standard_normal((8, 2, 64)))
+    fitted = Statistics().fit(windows, seed=0)
+    far = fitted.embed(windows.x * 1e4)
+    assert np.abs(far).max() <= 1
+    raw = Statistics(squashed=False).fit(windows, seed=0).embed(windows.x)
+    near = fitted.embed(windows.x)
+    expected = np.tanh((raw - raw.mean(axis=0)) / (2 * raw.std(axis=0) + 1e-9))
+    np.testing.assert_allclose(near, expected, atol=2e-3)

@@ -64,6 +64,34 @@ def to_usual(draft: Draft, centre: Array, scale: Array) -> str:
     return draft.add("div", draft.add("sub", bounded, centre), scale)
 
 
+def usual_features(z: Array) -> tuple[Array, Array]:
+    """Mean of each feature over the training windows and the gain of `squash`, float32 (dim,)."""
+    mean, spread = z.mean(axis=0, dtype=np.float64), z.std(axis=0, dtype=np.float64)
+    alive = spread > 1e-6 * (1 + np.abs(mean))
+    gain = np.where(alive, 0.5 / np.where(alive, spread, 1.0), 0.0)
+    return mean.astype(np.float32), gain.astype(np.float32)
+
+
+def squash(draft: Draft, features: str, mean: Array, gain: Array) -> str:
+    """Features (n, dim) between -1 and 1: four deviations away is as far as anything gets.
+
+    With few training windows a feature of an unseen window can lie a hundred deviations out, and
+    would drown all others in a linear head.
+    """
+    return draft.add("tanh", draft.add("mul", draft.add("sub", features, mean), gain))
+
+
+def check_dim(name: str, found: int, fitted: int) -> None:
+    """Refuse windows whose length gives other features than `fit` saw."""
+    if found != fitted:
+        raise DataError.of(
+            "window-length",
+            f"windows that give {found} features",
+            f"{name} was fitted to windows that give {fitted}",
+            "cut windows as long as those it was fitted to, or fit it again",
+        )
+
+
 def centred(draft: Draft, value: str) -> tuple[str, str]:
     """A value (n, c, t) less its mean over time, and that mean (n, c, 1).
 

@@ -5,6 +5,7 @@ Fourier transform written as two matrix products, so that a device without an FF
 same. Power is added up in bands of a third of an octave; a band's features are the mean and
 the deviation of its log power over the frames. Band edges stand on a grid in hertz where the
 rate is known, otherwise on fractions of half the rate. The level of the channel comes along.
+Each feature is finally squashed between -1 and 1 by its spread over the training windows.
 """
 
 from __future__ import annotations
@@ -14,14 +15,21 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from edgegraft.zoo.backbone import BackboneCard, embed_in_batches, shipped_card, unfitted
-from edgegraft.zoo.level import centred, to_usual, usual_level
+from edgegraft.zoo.level import (
+    centred,
+    check_dim,
+    squash,
+    to_usual,
+    usual_features,
+    usual_level,
+)
 from edgegraft.zoo.statistics import check_shape
 from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array, Windows
 
 LEAST_TIMEPOINTS = 4
 _SHORTEST_FRAME = 32
-_FLOOR = 1e-6  # of the usual power: what is below counts as silence
+_FLOOR = 1e-3  # of the usual power: what is below counts as silence
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +43,16 @@ class Spectrum:
 
     bands_per_octave: int = field(default=3, metadata={"help": "how finely bands divide octaves"})
     longest_frame: int = field(default=256, metadata={"help": "most timepoints of a frame"})
+    squashed: bool = field(
+        default=True, metadata={"help": "bring features between -1 and 1; needs equal windows"}
+    )
     card: BackboneCard = field(
         default_factory=lambda: shipped_card("spectrum"), metadata={"help": "what it is"}
     )
     centre: Array | None = field(default=None, metadata={"help": "set by fit"})
     scale: Array | None = field(default=None, metadata={"help": "set by fit"})
+    mean: Array | None = field(default=None, metadata={"help": "of each feature, set by fit"})
+    gain: Array | None = field(default=None, metadata={"help": "of each feature, set by fit"})
     rate_hz: float | None = field(default=None, metadata={"help": "set by fit, where known"})
     frame: int = field(default=0, metadata={"help": "timepoints of a frame, set by fit"})
 
@@ -58,7 +71,13 @@ class Spectrum:
         frame = min(max(frame, _SHORTEST_FRAME), self.longest_frame, n_timepoints)
         rate_hz = windows.spec.rate_hz
         known = None if rate_hz == 1.0 else float(rate_hz)
-        return replace(self, centre=centre, scale=scale, rate_hz=known, frame=frame)
+        bound = replace(
+            self, centre=centre, scale=scale, rate_hz=known, frame=frame, mean=None, gain=None
+        )
+        if not self.squashed:
+            return bound
+        mean, gain = usual_features(bound.embed(windows.x))
+        return replace(bound, mean=mean, gain=gain)
 
     def embed(self, x: Array) -> Array:
         """Band powers float32 (n_windows, embedding_dim).
@@ -97,7 +116,11 @@ class Spectrum:
             parts.append(draft.add("reshape", spread, shape=[n_channels, bands.shape[1]]))
         table = draft.add("concat", *parts, axis=2)
         width = bands.shape[1] * (2 if n_frames > 1 else 1) + 1
-        return draft.finish(draft.add("reshape", table, shape=[n_channels * width]))
+        flat = draft.add("reshape", table, shape=[n_channels * width])
+        if self.mean is not None and self.gain is not None:
+            check_dim(self.card.name, n_channels * width, len(self.mean))
+            flat = squash(draft, flat, self.mean, self.gain)
+        return draft.finish(flat)
 
 
 def _frames(n_timepoints: int, length: int) -> tuple[int, int]:

@@ -3,7 +3,8 @@
 About twenty numbers for the signal and twenty for its first difference: level, spread,
 quantiles, shape, crossings, autocorrelation and slope; and the correlations between channels.
 Crossings are counted softly, so that noise on the threshold moves the count a little and
-never by a whole crossing.
+never by a whole crossing. Each statistic is finally squashed between -1 and 1 by its spread over
+the training windows.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from edgegraft.zoo.backbone import BackboneCard, embed_in_batches, shipped_card, unfitted
-from edgegraft.zoo.level import centred, to_usual, usual_level
+from edgegraft.zoo.level import (
+    centred,
+    check_dim,
+    squash,
+    to_usual,
+    usual_features,
+    usual_level,
+)
 from edgegraft_edge.errors import DataError
 from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array, Windows
@@ -37,11 +45,16 @@ class Statistics:
     max_pairs: int = field(
         default=120, metadata={"help": "most correlations between channels, neighbours first"}
     )
+    squashed: bool = field(
+        default=True, metadata={"help": "bring features between -1 and 1; needs equal windows"}
+    )
     card: BackboneCard = field(
         default_factory=lambda: shipped_card("statistics"), metadata={"help": "what it is"}
     )
     centre: Array | None = field(default=None, metadata={"help": "set by fit"})
     scale: Array | None = field(default=None, metadata={"help": "set by fit"})
+    mean: Array | None = field(default=None, metadata={"help": "of each feature, set by fit"})
+    gain: Array | None = field(default=None, metadata={"help": "of each feature, set by fit"})
 
     @classmethod
     def from_card(cls, card: BackboneCard, weights: bytes | None) -> Statistics:
@@ -50,7 +63,11 @@ class Statistics:
     def fit(self, windows: Windows, *, seed: int) -> Statistics:
         """Take level and scale of each channel from these windows; `seed` plays no part."""
         centre, scale = usual_level(windows)
-        return replace(self, centre=centre, scale=scale)
+        bound = replace(self, centre=centre, scale=scale, mean=None, gain=None)
+        if not self.squashed:
+            return bound
+        mean, gain = usual_features(bound.embed(windows.x))
+        return replace(bound, mean=mean, gain=gain)
 
     def embed(self, x: Array) -> Array:
         """Statistics float32 (n_windows, embedding_dim).
@@ -83,6 +100,10 @@ class Statistics:
             products = draft.add("mul", products, np.float32(1.0 / n_timepoints))
             products = draft.add("reshape", products, shape=[n_channels * n_channels])
             flat = draft.add("concat", flat, draft.add("gather", products, pairs, axis=1), axis=1)
+        if self.mean is not None and self.gain is not None:
+            dim = n_channels * width + len(pairs)
+            check_dim(self.card.name, dim, len(self.mean))
+            flat = squash(draft, flat, self.mean, self.gain)
         return draft.finish(flat)
 
 
