@@ -30,7 +30,7 @@ def list_models(as_json: bool) -> None:
     from edgegraft.zoo.registry import list_backbones
 
     rows = [dataclasses.asdict(card) for card in list_backbones()]
-    columns = ["name", "kind", "n_parameters", "rate_hz", "licence", "summary"]
+    columns = ["name", "kind", "n_parameters", "licence", "summary"]
     write(
         {"models": rows},
         as_json,

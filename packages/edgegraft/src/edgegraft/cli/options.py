@@ -141,7 +141,7 @@ def _convert(cls: type, name: str, value: str) -> Any:
         return None
     try:
         convert = click.types.convert_type(kind).convert
-        parts = value.split(",") if is_list else [value]
+        parts = [value] if not is_list else value.split(",") if value else []
         values = tuple(convert(part.strip(), None, None) for part in parts)
     except click.BadParameter as error:
         wanted = kind.choices if isinstance(kind, click.Choice) else kind.__name__

@@ -44,7 +44,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = ""
     drawn = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left")
     for index, name in enumerate(columns):
         numeric = all(isinstance(row[index], int | float) for row in rows) and bool(rows)
-        drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        drawn.add_column(
+            name,
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=index < len(columns) - 1,
+        )
     for row in rows:
         drawn.add_row(*(show(value) for value in row))
     Console().print(drawn)
@@ -55,6 +60,8 @@ def show(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
+        if 0 < abs(value) < 0.001:
+            return f"{value:.1e}"
         return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"

@@ -27,13 +27,23 @@ def _list_options(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
         return
     from edgegraft import catalog
 
-    rows = [
-        [f"{name}.{entry.name}", show(entry.default), entry.metadata.get("help", "")]
-        for name in catalog.names("strategies")
-        for entry in dataclasses.fields(catalog.find("strategies", name))
-    ]
-    table(["option", "default", "meaning"], rows)
+    formatter = ctx.make_formatter()
+    for name in catalog.names("strategies"):
+        entries = dataclasses.fields(catalog.find("strategies", name))
+        with formatter.section(name):
+            formatter.write_dl(
+                [
+                    (f"{name}.{entry.name}={_text(entry.default)}", entry.metadata.get("help", ""))
+                    for entry in entries
+                ]
+            )
+    click.echo(formatter.getvalue(), nl=False)
     ctx.exit()
+
+
+def _text(default: Any) -> str:
+    """A default as one would write it after the equals sign."""
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 @click.command(cls=DataCommand)
