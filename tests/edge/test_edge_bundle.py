@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import pickle
 import stat
 import struct
@@ -370,6 +371,15 @@ def test_write_is_atomic_and_leaves_nothing_behind(tmp_path, toy_bundle, monkeyp
     with pytest.raises(BundleError) as caught:
         bundle.write(tmp_path / "absent" / "toy.egb", toy_bundle)
     assert caught.value.code == "bundle-unwritable"
+
+
+def test_what_killed_writers_left_is_cleared(tmp_path, toy_bundle):
+    old, new = tmp_path / ".toy.egb.17.tmp", tmp_path / ".toy.egb.18.tmp"
+    for path in (old, new):
+        path.write_bytes(b"half a bundle")
+    os.utime(old, (0, 0))
+    path = bundle.write(tmp_path / "toy.egb", toy_bundle)
+    assert sorted(tmp_path.iterdir()) == [new, path]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import io
 import os
 import re
 import struct
+import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,6 +87,7 @@ def write_whole(path: Path, data: bytes) -> Path:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        _clear(path)
         with temporary.open("wb") as target:
             target.write(data)
             target.flush()
@@ -148,6 +150,14 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
         add("bundle-size", "members of more than 512 MiB together")
     if problems:
         raise BundleError(problems)
+
+
+def _clear(path: Path) -> None:
+    """Remove what writers left that were killed: an hour is more than any write takes."""
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -197,12 +197,12 @@ class _Parser(argparse.ArgumentParser):
         prefix = "unrecognized arguments: "
         if message.startswith(prefix):
             word = message.removeprefix(prefix).split()[0].split("=")[0]
-            known = [option for action in self._actions for option in action.option_strings]
-            for group in self._actions:
-                for parser in getattr(group, "choices", None) or ():
-                    sub = group.choices[parser]  # type: ignore[index]
-                    known += [o for a in sub._actions for o in a.option_strings]
-            message += f" (did you mean {nearest(word, sorted(set(known)))}?)"
+            parsers: list[argparse.ArgumentParser] = [self]
+            for action in self._actions:
+                if isinstance(action.choices, dict):  # the commands, by name
+                    parsers += action.choices.values()
+            known = {name for parser in parsers for name in parser._option_string_actions}
+            message += f" (did you mean {nearest(word, sorted(known))}?)"
         super().error(message)
 
 
