@@ -8,6 +8,7 @@ with bounds on count, size and ratio that hold before anything is unpacked.
 from __future__ import annotations
 
 import contextlib
+import glob
 import io
 import os
 import re
@@ -154,7 +155,7 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
 
 def _clear(path: Path) -> None:
     """Remove what writers left that were killed: an hour is more than any write takes."""
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > 3600:
                 left.unlink()
