@@ -16,7 +16,7 @@ from edgegraft_edge.errors import DataError
 from edgegraft_edge.signal import Array, Windows
 
 
-class TransferClassifier(ClassifierMixin, BaseEstimator):
+class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Adapt one backbone by one strategy, as a scikit-learn estimator.
 
     Args:

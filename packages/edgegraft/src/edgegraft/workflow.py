@@ -20,7 +20,7 @@ from edgegraft.adapt.strategy import Watch, build_strategy, check_options, unwat
 from edgegraft.catalog import find
 from edgegraft.data.dataset import Dataset, open_data
 from edgegraft.data.split import Fold, few_shot, folds
-from edgegraft.evaluate.compare import OutOfFold, Row, as_row, cross_validate, scores_of
+from edgegraft.evaluate.compare import OutOfFold, Row, as_row, cross_validate
 from edgegraft.evaluate.curve import learning_curve
 from edgegraft.evaluate.evaluation import Evaluation, evaluate_probabilities
 from edgegraft.evaluate.evaluation import evaluate as evaluate_predictor
@@ -80,7 +80,7 @@ def workers() -> int:
 
 
 # One thread for each worker: on few cores, threads that wait for each other cost most.
-@threadpool_limits.wrap(limits=1)
+@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
 def adapt(
     data: Data,
     *,
@@ -124,6 +124,8 @@ def adapt(
     began = time.perf_counter()
     options = dict(options or {})
     check_options(options)
+    training: dict[str, list[Mapping[str, Any]]] = {}
+    watch = _noting_epochs(watch, training)
     name = backbone if isinstance(backbone, str) else backbone.card.name
     recipe = Recipe(
         _uri(data), _uri(test) if test is not None else None, name, strategy, labels_per_class,
@@ -167,7 +169,7 @@ def adapt(
     warnings = [note for note in (fold_note,) if note]
     report = _report(
         recipe, verdict, rows, tables, ranking, scored, where, lines, adapted, packed, windows,
-        task, seconds, warnings,
+        task, seconds, warnings, training,
     )  # fmt: skip
     summary = _summary(verdict, tables, windows, task, scored, where, seconds, warnings)
     folder = _write(workspace, packed, report, recipe) if workspace else None
@@ -195,7 +197,8 @@ def plan(
     if isinstance(backbone, str) and backbone == "auto":
         pretrained = [row for row in usable if row.kind == "pretrained"]
         chosen = load_backbone((pretrained or usable)[0].backbone)
-        why = "the pretrained backbone with the lowest left-out log loss"
+        of = "pretrained backbones" if pretrained else "backbones, none of them pretrained,"
+        why = f"of the {of} the one with the lowest left-out log loss"
     else:
         chosen = load_backbone(backbone) if isinstance(backbone, str) else backbone
         why = "asked for"
@@ -288,6 +291,30 @@ def recommend(
 
 
 # -- parts of adapt, in order
+
+
+def _noting_epochs(watch: Watch, training: dict[str, list[Mapping[str, Any]]]) -> Watch:
+    """A watch that also keeps the epochs of each first fold, and of the final fit."""
+
+    def noted(event: str, values: Mapping[str, Any]) -> None:
+        if event == "epoch" and values.get("fold", 1) == 1:
+            name = f"{values['row']}, first fold" if "row" in values else "final fit"
+            training.setdefault(name, []).append(
+                {key: value for key, value in values.items() if key not in ("row", "fold")}
+            )
+        watch(event, values)
+
+    return noted
+
+
+def _latency_ms(adapted: Adapted, windows: Windows) -> float:
+    """Median time of one window through the program in NumPy, here."""
+    times = []
+    for index in range(5):
+        began = time.perf_counter()
+        adapted.program.run(windows.x[index % len(windows)][None])
+        times.append(1000 * (time.perf_counter() - began))
+    return round(float(np.median(times)), 3)
 
 
 def _uri(data: Data | None) -> str:
@@ -422,7 +449,7 @@ def _summary(
     warnings: list[str],
 ) -> dict[str, Any]:
     def line(table: OutOfFold) -> dict[str, Any]:
-        return as_row(table, table.row, scores_of(table, windows, task))
+        return as_row(table, table.row, windows, task)
 
     return {
         "verdict": verdict.outcome,
@@ -460,6 +487,7 @@ def _report(
     task: Task,
     seconds: float,
     warnings: list[str],
+    training: Mapping[str, list[Mapping[str, Any]]],
 ) -> dict[str, Any]:
     from edgegraft.evaluate.report import embedding_map
 
@@ -467,7 +495,7 @@ def _report(
     listed = []
     for row in rows:
         table = kept.get(row.name)
-        entry = as_row(table, row, scores_of(table, windows, task) if table else {})
+        entry = as_row(table, row, windows, task)
         listed.append(entry | {"shipped": row.name == verdict.shipped.name})
     member = adapted.members[0]
     z = member.backbone.embed(adapted.steps.run(windows.x))
@@ -497,10 +525,12 @@ def _report(
             z, windows.y, windows.groups, guess == windows.y,
             explains=f"embeddings of {member.backbone.card.name}, two principal components",
         ),
+        "training": [{"name": name, "epochs": epochs} for name, epochs in training.items()],
         "cost": {
             "seconds_total": round(seconds, 2),
             "size_kib": round(adapted.program.size_bytes / 1024, 1),
             "bundle_kib": round(len(bundle.to_bytes(packed)) / 1024, 1),
+            "latency_ms": _latency_ms(adapted, windows),
         },
         "data": {
             "n_windows": len(windows),

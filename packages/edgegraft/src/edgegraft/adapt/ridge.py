@@ -179,7 +179,8 @@ def _left_out_residuals(
             part = vectors[block]
             hat = (part * shrink) @ part.T + share[block] @ share[block].T
             out[block] = np.linalg.solve((1 + _TINY) * np.eye(len(block)) - hat, residual[block])
-    return out / root
+    unscaled: Array = out / root
+    return unscaled
 
 
 def _best_temperature(scores: Array, codes: Array, weights: Array) -> tuple[float, float]:

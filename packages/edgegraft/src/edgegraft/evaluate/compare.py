@@ -13,6 +13,8 @@ import numpy as np
 
 from edgegraft.adapt.strategy import Strategy, Watch
 from edgegraft.data.split import Fold
+from edgegraft.evaluate.bootstrap import intervals
+from edgegraft.evaluate.evaluation import units_of
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge.signal import Array, Windows
@@ -89,13 +91,13 @@ def cross_validate(
     done = dict.fromkeys(tables, 0)
     stop = Event()
 
-    def watched(event: str, values: Mapping[str, Any]) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt  # the main thread was told to stop, so the workers do
-        watch(event, values)
-
     def work(row: Row, number: int) -> tuple[str, int, Array, float]:
         fold = folds[number]
+
+        def watched(event: str, values: Mapping[str, Any]) -> None:
+            if stop.is_set():
+                raise KeyboardInterrupt  # the main thread was told to stop, so the workers do
+            watch(event, {**values, "row": row.name, "fold": number + 1})
 
         def fit() -> Array:
             adapted = row.strategy.adapt(
@@ -108,7 +110,7 @@ def cross_validate(
             return out
 
         began = time.perf_counter()
-        watched("fold-start", {"row": row.name, "fold": number + 1})
+        watched("fold-start", {})
         part = keep(f"{row.name}/{number}", fit)
         return row.name, number, part, time.perf_counter() - began
 
@@ -145,13 +147,22 @@ def scores_of(table: OutOfFold, windows: Windows, task: Task) -> Mapping[str, fl
     }
 
 
-def as_row(table: OutOfFold | None, row: Row, scores: Mapping[str, float]) -> dict[str, Any]:
-    """A row as the report lists it."""
+def intervals_of(table: OutOfFold, windows: Windows, task: Task) -> Mapping[str, Any]:
+    """Bootstrap intervals of all metrics of a row, drawn over groups where these are known."""
+    tested = np.isfinite(table.probabilities).all(axis=1)
+    kept = windows.take(tested)
+    codes = kept.codes(task.classes(windows))
+    return intervals(task.metrics, table.probabilities[tested], codes, units_of(kept)[1])
+
+
+def as_row(table: OutOfFold | None, row: Row, windows: Windows, task: Task) -> dict[str, Any]:
+    """A row as the report and ``--json`` list it."""
     return {
         "backbone": row.backbone.card.name,
         "strategy": row.strategy_name,
         "role": row.role,
         "pretrained": row.pretrained,
-        "metrics": dict(scores),
+        "metrics": dict(scores_of(table, windows, task)) if table else {},
+        "intervals": dict(intervals_of(table, windows, task)) if table else {},
         "seconds": round(table.seconds, 3) if table else None,
     }

@@ -95,11 +95,13 @@ def compare(
     low, high = found.get("difference", (-np.inf, np.inf))
     widening = np.sqrt(1 + n_folds / max(1, n_folds - 1))
     low, high = mean - widening * max(0.0, mean - low), mean + widening * max(0.0, high - mean)
+    if getattr(task.metrics[task.primary], "better", "") == "higher":  # a share
+        low, high = max(low, -1.0), min(high, 1.0)
     return Difference(
         task.primary,
         float(mean),
-        float(np.clip(low, -1, 1)),
-        float(np.clip(high, -1, 1)),
+        float(low),
+        float(high),
         level,
         n_folds,
         len(set(units.tolist())),
