@@ -143,7 +143,7 @@ def test_finetune_class_weights_favour_the_class():
 
 def test_finetune_until_reaches_its_target_on_held_out_windows():
     options = FineTune(epochs=50, until="accuracy>=0.8")
-    adapted = options.adapt(source(), sample_windows(n_per_class=12), TASK, seed=0)
+    adapted = options.adapt(source(), sample_windows(n_per_class=24), TASK, seed=0)
     training = adapted.lineage["training"]
     assert training["stopped"] == "target"
     assert training["history"][-1]["validation_accuracy"] >= 0.8
@@ -151,7 +151,7 @@ def test_finetune_until_reaches_its_target_on_held_out_windows():
 
 
 def test_finetune_resumes_each_part_from_its_own_file(tmp_path):
-    train, options = sample_windows(), FineTune(epochs=4, checkpoint=str(tmp_path))
+    train, options = sample_windows(n_per_class=20), FineTune(epochs=3, checkpoint=str(tmp_path))
     whole = options.adapt(source(), train, TASK, seed=0)
     files = sorted(tmp_path.iterdir())
     assert len(files) == 2  # with windows held out, and with all

@@ -32,7 +32,7 @@ from edgegraft_edge.errors import OptionError, Problem, SplitError, nearest
 from edgegraft_edge.signal import Array, Windows
 
 MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_ENOUGH = 5  # windows in the smallest class, below which none is held out
+_ENOUGH = 20  # windows in the smallest class; of fewer, each is worth more in training
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class FineTune(Training):
     """
 
     epochs: int = field(default=15, metadata={"help": "passes over the training windows"})
+    batch_size: int = field(default=8, metadata={"help": "windows per step"})
     frozen: tuple[str, ...] = field(
         default=(), metadata={"help": "blocks that stay as they are, e.g. stem,block1"}
     )
@@ -143,6 +144,9 @@ class Gradual(FineTune):
     """
 
     epochs: int = field(default=20, metadata={"help": "passes over the training windows"})
+    learning_rate: float = field(
+        default=3e-3, metadata={"help": "of the head at the start; it falls along a cosine"}
+    )
     head_share: float = field(
         default=0.2, metadata={"help": "share of the epochs in which only the head learns"}
     )
@@ -191,6 +195,9 @@ class Scratch(FineTune):
     """The same network from random weights: the control of what pretraining was worth."""
 
     epochs: int = field(default=20, metadata={"help": "passes over the training windows"})
+    learning_rate: float = field(
+        default=2e-3, metadata={"help": "step size at the start; it falls along a cosine"}
+    )
 
     def start(self, encoder: Trainable, seed: int) -> Trainable:
         return encoder.with_random_weights(seed)
