@@ -159,6 +159,9 @@ def test_minirocket_refusals():
     with pytest.raises(DataError) as channels:
         backbone.embed(_windows(n_channels=2).x)
     assert channels.value.code == "channel-count"
+    with pytest.raises(DataError) as flat:
+        backbone.embed(_windows().x[0])
+    assert flat.value.code == "window-shape"
     with pytest.raises(DataError) as shorter:
         backbone.embed(_windows(n_timepoints=20).x)
     assert shorter.value.code == "window-short"

@@ -55,6 +55,42 @@ def check_fit(windows: Windows) -> None:
         )
 
 
+def window_shape(x: Array) -> tuple[int, int]:
+    """(n_channels, n_timepoints) of windows. Errors: `DataError` if there are not three axes."""
+    shape = np.shape(x)
+    if len(shape) != 3:
+        raise DataError.of(
+            "window-shape",
+            f"x has {len(shape)} axes, shape {shape}",
+            "windows are (n_windows, n_channels, n_timepoints)",
+            "reshape x; one channel is x[:, None, :]",
+        )
+    return shape[1], shape[2]
+
+
+def check_shape(
+    name: str, n_channels: int, n_timepoints: int, fitted_channels: int, least: int
+) -> None:
+    """Refuse windows that a fitted backbone cannot take.
+
+    Errors: `DataError` for other channels than those of `fit`, or too few timepoints.
+    """
+    if n_channels != fitted_channels:
+        raise DataError.of(
+            "channel-count",
+            f"windows of {n_channels} channels",
+            f"{name} was fitted to {fitted_channels}",
+            "give the channels it was fitted to, or fit it again",
+        )
+    if n_timepoints < least:
+        raise DataError.of(
+            "window-short",
+            f"windows of {n_timepoints} timepoints",
+            f"{name} needs {least}",
+            f"cut windows of at least {least} timepoints, or take another backbone",
+        )
+
+
 def to_usual(draft: Draft, centre: Array, scale: Array) -> str:
     """Windows in a program, at the level and in the scale of training, bounded."""
     centre, scale = centre[:, None], scale[:, None]
@@ -67,8 +103,9 @@ def to_usual(draft: Draft, centre: Array, scale: Array) -> str:
 def usual_features(z: Array) -> tuple[Array, Array]:
     """Mean of each feature over the training windows and the gain of `squash`, float32 (dim,)."""
     mean, spread = z.mean(axis=0, dtype=np.float64), z.std(axis=0, dtype=np.float64)
-    alive = spread > 1e-6 * (1 + np.abs(mean))
-    gain = np.where(alive, 0.5 / np.where(alive, spread, 1.0), 0.0)
+    size = 1 + np.abs(mean)
+    # Not below a thousandth, or a feature that hardly varies would show its rounding.
+    gain = np.where(spread > 1e-6 * size, 0.5 / np.maximum(spread, 1e-3 * size), 0.0)
     return mean.astype(np.float32), gain.astype(np.float32)
 
 

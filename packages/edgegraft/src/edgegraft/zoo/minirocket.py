@@ -24,8 +24,7 @@ from itertools import combinations
 import numpy as np
 
 from edgegraft.zoo.backbone import BackboneCard, shipped_card, unfitted
-from edgegraft.zoo.level import check_fit
-from edgegraft_edge.errors import DataError
+from edgegraft.zoo.level import check_fit, check_shape, window_shape
 from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array, Windows
 
@@ -62,10 +61,6 @@ class Kernels:
     subset_start: Array
     subset: Array
     biases: Array
-
-    @property
-    def n_channels(self) -> int:
-        return len(self.centre)
 
     @property
     def least_timepoints(self) -> int:
@@ -106,7 +101,7 @@ class MiniRocket:
         check_fit(windows)
         x = np.asarray(windows.x, dtype=np.float32)
         _, n_channels, n_timepoints = x.shape
-        _check_length(n_timepoints, KERNEL_LENGTH)
+        check_shape(self.card.name, n_channels, n_timepoints, n_channels, KERNEL_LENGTH)
         random = np.random.default_rng(seed)
         dilations, n_biases = _spread(self.n_features, self.max_dilations, n_timepoints)
         most = min(n_channels, self.max_channels)
@@ -130,7 +125,7 @@ class MiniRocket:
         """
         from edgegraft.zoo.ppv import pool
 
-        kernels = self._bound(np.shape(x)[1], np.shape(x)[2])
+        kernels = self._bound(*window_shape(x))
         # One type of array, so that one compiled function serves every caller.
         x = np.require(x, np.float32, ["C", "W"])
         out = np.empty((len(x), len(kernels.biases)), dtype=np.float32)
@@ -183,25 +178,11 @@ class MiniRocket:
     def _bound(self, n_channels: int, n_timepoints: int) -> Kernels:
         if self.kernels is None:
             raise unfitted(self.card.name)
-        if n_channels != self.kernels.n_channels:
-            raise DataError.of(
-                "channel-count",
-                f"windows of {n_channels} channels",
-                f"{self.card.name} was fitted to {self.kernels.n_channels}",
-                "give the channels it was fitted to, or fit it again",
-            )
-        _check_length(n_timepoints, self.kernels.least_timepoints)
-        return self.kernels
-
-
-def _check_length(n_timepoints: int, least: int) -> None:
-    if n_timepoints < least:
-        raise DataError.of(
-            "window-short",
-            f"windows of {n_timepoints} timepoints",
-            f"the widest kernel spans {least}",
-            f"cut windows of at least {least} timepoints, or take the backbone 'statistics'",
+        kernels = self.kernels
+        check_shape(
+            self.card.name, n_channels, n_timepoints, len(kernels.centre), kernels.least_timepoints
         )
+        return kernels
 
 
 def _order(step: int) -> Array:
@@ -259,9 +240,9 @@ def _quantise(draft: Draft, kernels: Kernels) -> str:
 def _mixes(kernels: Kernels) -> Array:
     """Float32 (n_dilations, 84, n_channels): 1 where a kernel reads a channel."""
     sizes = np.diff(kernels.subset_start)
-    mixes = np.zeros((len(sizes), kernels.n_channels), dtype=np.float32)
+    mixes = np.zeros((len(sizes), len(kernels.centre)), dtype=np.float32)
     mixes[np.repeat(np.arange(len(sizes)), sizes), kernels.subset] = 1.0
-    return mixes.reshape(len(kernels.dilations), N_KERNELS, kernels.n_channels)
+    return mixes.reshape(len(kernels.dilations), N_KERNELS, len(kernels.centre))
 
 
 def _biases(kernels: Kernels, x: Array, random: np.random.Generator) -> Array:

@@ -18,12 +18,13 @@ from edgegraft.zoo.backbone import BackboneCard, embed_in_batches, shipped_card,
 from edgegraft.zoo.level import (
     centred,
     check_dim,
+    check_shape,
     squash,
     to_usual,
     usual_features,
     usual_level,
+    window_shape,
 )
-from edgegraft.zoo.statistics import check_shape
 from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array, Windows
 
@@ -85,7 +86,7 @@ class Spectrum:
         Errors: `ModelError` before `fit`; `DataError` for other channels than those of `fit`, or
         for windows of fewer than four timepoints.
         """
-        return embed_in_batches(self.program(*np.shape(x)[1:]), x)
+        return embed_in_batches(self.program(*window_shape(x)), x)
 
     def program(self, n_channels: int, n_timepoints: int) -> Program:
         """The band powers from primitives; `embed` interprets the same."""

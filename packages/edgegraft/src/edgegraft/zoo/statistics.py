@@ -17,12 +17,13 @@ from edgegraft.zoo.backbone import BackboneCard, embed_in_batches, shipped_card,
 from edgegraft.zoo.level import (
     centred,
     check_dim,
+    check_shape,
     squash,
     to_usual,
     usual_features,
     usual_level,
+    window_shape,
 )
-from edgegraft_edge.errors import DataError
 from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array, Windows
 
@@ -75,7 +76,7 @@ class Statistics:
         Errors: `ModelError` before `fit`; `DataError` for other channels than those of `fit`, or
         for windows of fewer than four timepoints.
         """
-        return embed_in_batches(self.program(*np.shape(x)[1:]), x)
+        return embed_in_batches(self.program(*window_shape(x)), x)
 
     def program(self, n_channels: int, n_timepoints: int) -> Program:
         """The statistics from primitives; `embed` interprets the same."""
@@ -105,26 +106,6 @@ class Statistics:
             check_dim(self.card.name, dim, len(self.mean))
             flat = squash(draft, flat, self.mean, self.gain)
         return draft.finish(flat)
-
-
-def check_shape(
-    name: str, n_channels: int, n_timepoints: int, fitted_channels: int, least: int
-) -> None:
-    """Refuse windows that a fitted backbone cannot take."""
-    if n_channels != fitted_channels:
-        raise DataError.of(
-            "channel-count",
-            f"windows of {n_channels} channels",
-            f"{name} was fitted to {fitted_channels}",
-            "give the channels it was fitted to, or fit it again",
-        )
-    if n_timepoints < least:
-        raise DataError.of(
-            "window-short",
-            f"windows of {n_timepoints} timepoints",
-            f"{name} needs {least}",
-            "cut longer windows",
-        )
 
 
 def _lags(n_timepoints: int) -> list[int]:
