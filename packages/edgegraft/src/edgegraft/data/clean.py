@@ -169,7 +169,7 @@ def put_in_order(track: Track, notes: Notes) -> list[Track]:
     backs = np.flatnonzero(np.diff(ns) < 0) + 1
     if not len(backs):
         return [track]
-    cuts = [place for place in backs if _is_reset(ns, int(place))] if len(backs) <= 100 else []
+    cuts = [place for place in backs if _is_reset(track, int(place))] if len(backs) <= 100 else []
     parts = np.split(np.arange(len(ns)), cuts)
     if cuts:
         first = int(track.rows[cuts[0]]) + 1
@@ -186,16 +186,20 @@ def put_in_order(track: Track, notes: Notes) -> list[Track]:
     return ordered
 
 
-def _is_reset(ns: Array, place: int) -> bool:
+def _is_reset(track: Track, place: int) -> bool:
     """Whether a step back begins a long stretch beside earlier rows and does not repeat them."""
-    before, after = ns[:place], ns[place:]
+    before, after = track.times[:place], track.times[place:]
     turn = np.flatnonzero(np.diff(after) < 0)
     after = after[: int(turn[0]) + 1] if len(turn) else after
-    shadowed = before[before >= after[0]]
-    if min(len(shadowed), len(after)) < _RESET:
+    earlier = np.flatnonzero(before >= after[0])
+    if min(len(earlier), len(after)) < _RESET:
         return False
-    inside = after[after <= shadowed.max()]
-    return bool(np.isin(inside, shadowed).mean() < 0.9)
+    earlier = earlier[np.argsort(before[earlier], kind="stable")]
+    inside = np.flatnonzero(after <= before[earlier[-1]])
+    match = earlier[np.searchsorted(before[earlier], after[inside])]
+    same = before[match] == after[inside]
+    same &= (track.values[:, match] == track.values[:, inside + place]).all(axis=0)
+    return bool(same.mean() < 0.5)
 
 
 def drop_duplicates(track: Track, rate_hz: float | None, notes: Notes) -> Track:

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgegraft.data.finding import Evidence, Finding
 from edgegraft_edge.errors import DataError
-from edgegraft_edge.signal import UNLABELLED, Array
+from edgegraft_edge.signal import UNLABELLED, Array, Windows
 from edgegraft_edge.windowing import bind
 
 _BLOCK = 8  # samples in one fingerprint
@@ -109,15 +109,20 @@ def _label_differs(evidence: Evidence) -> int:
     if windows.y.dtype.kind == "f" or not len(windows):
         return 0
     windows = windows.take(np.ptp(windows.x, axis=2).any(axis=1))  # stillness looks alike
-    flat = np.ascontiguousarray(windows.x).reshape(len(windows), -1)
-    key = np.zeros(len(windows), dtype=np.uint64)
-    for column in flat.view(np.uint32).T.astype(np.uint64):
-        key = _mixed(key ^ column)
     seen: dict[int, set[str]] = {}
-    for value, label in zip(key.tolist(), windows.y.tolist(), strict=True):
+    for value, label in zip(_keys(windows).tolist(), windows.y.tolist(), strict=True):
         if label != UNLABELLED:
             seen.setdefault(value, set()).add(label)
     return sum(len(labels) > 1 for labels in seen.values())
+
+
+def _keys(windows: Windows) -> Array:
+    """A hash of the content of each window, uint64 (n_windows,)."""
+    flat = np.ascontiguousarray(windows.x, dtype=np.float32).reshape(len(windows), -1)
+    key = np.zeros(len(windows), dtype=np.uint64)
+    for column in flat.view(np.uint32).T.astype(np.uint64):
+        key = _mixed(key ^ column)
+    return key
 
 
 def check_test_signals(evidence: Evidence) -> Iterator[Finding]:
@@ -186,6 +191,9 @@ def check_test_content(evidence: Evidence) -> Iterator[Finding]:
     one, other, part = pairs[0]
     n_test = len({pair[1] for pair in pairs})
     whole = part > 0.9
+    if evidence.test is not None and evidence.test_dataset is not None:
+        ready = evidence.dataset.ready is not None and evidence.test_dataset.ready is not None
+        whole &= not ready or bool(np.isin(_keys(evidence.test), _keys(evidence.windows)).any())
     yield Finding(
         "train-test-repeated" if whole else "windows-overlap",
         "trouble",
