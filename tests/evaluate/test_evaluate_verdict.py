@@ -1,0 +1,138 @@
+"""The verdict: right when there is a difference, silent when there is none."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from edgegraft.adapt.strategy import build_strategy
+from edgegraft.data.dataset import open_data
+from edgegraft.data.split import folds
+from edgegraft.evaluate.compare import OutOfFold, Row, cross_validate
+from edgegraft.evaluate.verdict import compare, judge
+from edgegraft.tasks.classification import Classification
+from edgegraft.zoo.backbone import BackboneCard
+from edgegraft_edge.signal import Windows
+
+TASK = Classification()
+
+
+@dataclass(frozen=True)
+class Named:
+    """A backbone of which the verdict needs the card only."""
+
+    card: BackboneCard
+
+
+def row(name, strategy="probe", role="control", kind="fixed"):
+    card = BackboneCard(name, name, "", kind, "none")
+    return Row(Named(card), strategy, build_strategy("probe"), role)
+
+
+def labelled(n_groups, per_group, rng):
+    n = n_groups * per_group
+    y = rng.choice(["a", "b", "c"], n)
+    y[:3] = ["a", "b", "c"]
+    return Windows.of(np.zeros((n, 1, 4)), y=y, groups=np.repeat(np.arange(n_groups), per_group))
+
+
+def table_of(windows, accuracy, rng):
+    """Probabilities right with this rate; persons differ in how easy they are."""
+    codes = windows.codes(("a", "b", "c"))
+    ease = {group: rng.normal(0, 0.1) for group in sorted(set(windows.groups.tolist()))}
+    chance = np.clip(accuracy + np.array([ease[group] for group in windows.groups]), 0, 1)
+    wrong = (codes + rng.integers(1, 3, len(codes))) % 3
+    guess = np.where(rng.random(len(codes)) < chance, codes, wrong)
+    return 0.1 + 0.7 * np.eye(3)[guess]
+
+
+def verdict_on(windows, good, bad, rng, **more):
+    preferred = row("encoder", "blend", "candidate", "pretrained")
+    tables = [
+        OutOfFold(preferred, table_of(windows, good, rng), 1.0),
+        OutOfFold(row("minirocket"), table_of(windows, bad, rng), 1.0),
+    ]
+    return judge(tables, windows, TASK, preferred=preferred, n_folds=5, **more)
+
+
+@pytest.mark.parametrize(("good", "bad", "outcome"), [(0.95, 0.6, "helped"), (0.6, 0.95, "hurt")])
+def test_verdict_sees_a_large_difference(good, bad, outcome):
+    rng = np.random.default_rng(0)
+    verdict = verdict_on(labelled(15, 20, rng), good, bad, rng)
+    assert verdict.outcome == outcome
+    assert verdict.shipped.role == ("candidate" if outcome == "helped" else "control")
+
+
+def test_verdict_rarely_sees_what_is_not_there():
+    rng = np.random.default_rng(1)
+    seen = [verdict_on(labelled(12, 15, rng), 0.8, 0.8, rng, seed=n).outcome for n in range(120)]
+    assert seen.count("undecided") >= 114  # at most one in twenty claims a difference
+
+
+def test_verdict_without_pretrained_weights_claims_no_transfer():
+    rng = np.random.default_rng(2)
+    windows = labelled(12, 15, rng)
+    asked = row("statistics", "trees", "candidate")
+    tables = [
+        OutOfFold(asked, table_of(windows, 0.95, rng), 1.0),
+        OutOfFold(row("minirocket"), table_of(windows, 0.5, rng), 1.0),
+    ]
+    verdict = judge(tables, windows, TASK, preferred=asked, n_folds=5)
+    assert verdict.outcome == "undecided"
+    assert "no transfer" in verdict.because
+    assert verdict.shipped is asked
+
+
+def test_verdict_without_tables_ships_the_default_and_says_why():
+    preferred = row("encoder", "blend", "candidate", "pretrained")
+    verdict = judge([], labelled(3, 3, np.random.default_rng(0)), TASK, preferred=preferred,
+                    n_folds=0)  # fmt: skip
+    assert verdict.outcome == "undecided"
+    assert verdict.difference is None
+    assert "too few" in verdict.because
+
+
+def test_difference_of_a_table_with_itself_is_nothing():
+    rng = np.random.default_rng(3)
+    windows = labelled(8, 10, rng)
+    table = table_of(windows, 0.8, rng)
+    found = compare(table, table, windows, TASK, n_folds=4)
+    assert (found.mean, found.low, found.high) == (0.0, 0.0, 0.0)
+    assert (found.unit, found.n_units) == ("group", 8)
+
+
+def test_difference_is_positive_for_the_lower_loss():
+    rng = np.random.default_rng(4)
+    windows = labelled(8, 10, rng)
+    task = Classification(primary="log_loss")
+    good, bad = table_of(windows, 0.95, rng), table_of(windows, 0.5, rng)
+    assert compare(good, bad, windows, task, n_folds=4).mean > 0
+
+
+def test_difference_over_one_unit_has_no_interval():
+    windows = Windows.of(np.zeros((6, 1, 4)), y=list("abcabc"))
+    from dataclasses import replace
+
+    windows = replace(windows, recording=np.array([0, 0, 0, 0, 0, 0]), names=("one",))
+    rng = np.random.default_rng(5)
+    found = compare(table_of(windows, 1, rng), table_of(windows, 0, rng), windows, TASK, n_folds=2)
+    assert found.low <= -1 or found.n_units > 1
+
+
+def test_folds_are_scored_alike_by_one_worker_and_by_three():
+    windows = open_data("synthetic:n=60,seed=3").windows()
+    from edgegraft.zoo.registry import load_backbone
+
+    rows = [
+        Row(load_backbone("statistics"), "probe", build_strategy("probe"), "control"),
+        Row(load_backbone("spectrum"), "trees", build_strategy("trees"), "control"),
+    ]
+    parts = folds(windows, 3, seed=0)
+    seen = []
+    options = {"seed": 0, "watch": lambda event, values: seen.append(event)}
+    alone = cross_validate(rows, windows, parts, TASK, **options)
+    shared = cross_validate(rows, windows, parts, TASK, workers=3, **options)
+    for one, other in zip(alone, shared, strict=True):
+        assert np.isfinite(one.probabilities).all()
+        np.testing.assert_array_equal(one.probabilities, other.probabilities)
+    assert seen.count("fold") == 12
