@@ -91,6 +91,19 @@ def test_windows_scored_together_or_alone_are_equal_bit_by_bit(toy_bundle):
     assert np.allclose(together, toy_bundle.program.run(x), atol=1e-6)
 
 
+def test_a_runtime_is_asked_for_one_window_at_a_time():
+    asked = []
+
+    def run(x):
+        asked.append(x.copy())
+        return np.full((len(x), 3), 1 / 3, np.float32)
+
+    x = np.random.default_rng(0).normal(size=(7, 3, 20)).astype(np.float32)
+    assert bundle.score(run, x, TOY_SPEC, ("a", "b", "c")).shape == (7, 3)
+    assert [one.shape for one in asked] == [(1, 3, 20)] * 7
+    assert np.array_equal(np.concatenate(asked), x)
+
+
 def test_predict_binds_channels_by_name_and_checks_rate(toy_bundle):
     x = np.random.default_rng(1).normal(size=(5, 3, 20)).astype(np.float32)
     names = ["acc_x", "acc_y", "acc_z"]

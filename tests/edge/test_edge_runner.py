@@ -100,6 +100,15 @@ def test_no_window_spans_a_gap(toy_bundle, seed, lengths, chunk):
     assert runner.counters.accepted == sum(lengths)
 
 
+def test_smoothing_does_not_reach_over_a_gap(toy_bundle):
+    values = _signal(9, 60)
+    rest = toy_bundle.score(cut(values[:, 30:50], TOY_SPEC)[0])[0]
+    runner = Runner(toy_bundle, decision=Decision(smooth=5, emit="window"))
+    runner.push(values[:, :30], at_s=0.0)
+    (event,) = runner.push(values[:, 30:50], at_s=60.0)
+    assert event.probability == pytest.approx(rest.max(), abs=1e-6)
+
+
 def test_channels_are_bound_by_name_and_extra_ones_left_out(toy_bundle):
     values = _signal(0, 60)
     spy, straight = Spy(), Spy()
