@@ -90,7 +90,7 @@ def strategies() -> str:
     parts = []
     for name in catalog.names("strategies"):
         cls = catalog.find("strategies", name)
-        parts.append(f"## {name}\n\n{_first_paragraph(cls)}\n")
+        parts.append(f"### {name}\n\n{_first_paragraph(cls)}\n")
         rows = [
             [code(f"{name}.{entry.name}"), code(_default(entry)), entry.metadata.get("help", "")]
             for entry in dataclasses.fields(cls)
@@ -98,6 +98,17 @@ def strategies() -> str:
         if rows:
             parts.append(table(["option", "default", "meaning"], rows))
     return "\n".join(parts)
+
+
+def pretraining() -> str:
+    """The options of pretraining, from the fields of its dataclass."""
+    from edgegraft.adapt.pretrain import Pretraining
+
+    rows = [
+        [code(entry.name), code(_default(entry)), entry.metadata.get("help", "")]
+        for entry in dataclasses.fields(Pretraining)
+    ]
+    return table(["option", "default", "meaning"], rows)
 
 
 def data_options() -> str:
@@ -208,6 +219,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "edge-commands": edge_commands,
     "strategies": strategies,
+    "pretraining": pretraining,
     "data-options": data_options,
     "backbones": backbones,
     "entry-points": entry_points,

