@@ -53,6 +53,10 @@ class EdgeImpulseSource:
         from edgegraft.data.clean import clean
 
         path = Path(uri.removeprefix("edge-impulse:"))
+        if not path.exists():
+            raise DataError.of(
+                "file-missing", str(path), "there is no such file or folder", "check the path"
+            )
         root = path if path.is_dir() else path.parent
         files = _files(path) if path.is_dir() else [path]
         info = _info(root)
