@@ -104,8 +104,8 @@ def usual_features(z: Array) -> tuple[Array, Array]:
     """Mean of each feature over the training windows and the gain of `squash`, float32 (dim,)."""
     mean, spread = z.mean(axis=0, dtype=np.float64), z.std(axis=0, dtype=np.float64)
     size = 1 + np.abs(mean)
-    # Not below a thousandth, or a feature that hardly varies would show its rounding.
-    gain = np.where(spread > 1e-6 * size, 0.5 / np.maximum(spread, 1e-3 * size), 0.0)
+    # Not below some hundredths, or a feature that hardly varies would show its rounding.
+    gain = np.where(spread > 1e-6 * size, 0.5 / np.maximum(spread, 0.03 * size), 0.0)
     return mean.astype(np.float32), gain.astype(np.float32)
 
 
