@@ -1,5 +1,7 @@
 """MiniRocket against a slow and plain rewriting of itself, and its promises."""
 
+import subprocess
+import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -170,6 +172,15 @@ def test_minirocket_refusals():
 def test_minirocket_no_windows_no_rows():
     backbone = MiniRocket(n_features=840).fit(_windows(), seed=0)
     assert backbone.embed(np.zeros((0, 3, 40), dtype=np.float32)).shape == (0, 840)
+
+
+def test_minirocket_compiles_where_nothing_can_be_written():
+    code = (
+        "from numba.core.caching import CacheImpl; CacheImpl._locator_classes = [];"
+        "from edgegraft.zoo.ppv import pool; print(pool.py_func.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "pool", done.stderr
 
 
 @pytest.mark.shared

@@ -8,6 +8,7 @@ vectorising.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,16 @@ _U = np.uint64
 _STEP = 32  # rows are filled up to a multiple of this, so that the counting loop has no tail
 
 
-@njit(cache=True, nogil=True, boundscheck=False, fastmath={"contract"})  # type: ignore[untyped-decorator]
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    options = {"nogil": True, "boundscheck": False, "fastmath": {"contract"}}
+    try:
+        found: Callable[..., None] = njit(cache=True, **options)(function)
+    except RuntimeError:  # neither this folder nor the user's can be written: compile every time
+        found = njit(**options)(function)
+    return found
+
+
+@_compiled
 def pool(
     x: Any,
     low: Any,
