@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from edgegraft.cli.options import (
 )
 from edgegraft.cli.output import show, table, write
 from edgegraft.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from edgegraft.recipe import Recipe
 
 
 def _list_options(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
@@ -80,7 +83,7 @@ def _text(default: Any) -> str:
 @click.option(
     "--recipe",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Reproduce the run of a recipe.toml exactly.",
+    help="Reproduce the run of a recipe.toml; options that are given as well go first.",
 )
 @click.option("--resume/--no-resume", default=True, help="Go on where a killed run stopped.")
 @seed_option
@@ -90,18 +93,11 @@ def _text(default: Any) -> str:
 def adapt(
     ctx: click.Context,
     /,
-    data: str | None,
     recipe: Path | None,
     texts: tuple[str, ...],
+    resume: bool,
     out: Path | None,
     as_json: bool,
-    test: str | None,
-    backbone: str,
-    strategy: str,
-    labels_per_class: int | None,
-    folds: int,
-    resume: bool,
-    seed: int,
     **options: Any,
 ) -> None:
     """Adapt a backbone to labelled windows, with controls.
@@ -111,30 +107,38 @@ def adapt(
     the folder given by --out. Ctrl-C keeps the best so far; the same command resumes.
     """
     from edgegraft import workflow
-    from edgegraft.recipe import Recipe
 
-    if recipe is not None:
-        asked = Recipe.read(recipe)
-        if data is not None:
-            asked = dataclasses.replace(asked, data=data)
-    elif data is not None:
-        asked = Recipe(
-            data=data,
-            test=test,
-            backbone=backbone,
-            strategy=strategy,
-            labels_per_class=labels_per_class,
-            folds=folds,
-            seed=seed,
-            data_options=given(options),
-            options=strategy_options(texts),
-        )
-    else:
-        raise click.UsageError("Missing argument 'DATA' (or --recipe FILE).", ctx)
+    asked = _asked(ctx, recipe, texts, options)
     with Progress() as watch:
         run = workflow.adapt(**vars(asked), out=out, resume=resume, watch=watch)
     summary = {**run.summary, "run": str(run.folder) if run.folder else None}
     write(summary, as_json, lambda: _render(summary))
+
+
+def _asked(
+    ctx: click.Context, recipe: Path | None, texts: tuple[str, ...], options: Mapping[str, Any]
+) -> Recipe:
+    """The recipe, from a file where one is named; what stands on the command line goes first."""
+    from edgegraft.recipe import Recipe
+
+    if recipe is None and options["data"] is None:
+        raise click.UsageError("Missing argument 'DATA' (or --recipe FILE).", ctx)
+    asked = Recipe.read(recipe) if recipe is not None else Recipe(data=options["data"])
+    own = {entry.name for entry in dataclasses.fields(Recipe)}
+    typed = {
+        name: value
+        for name, value in options.items()
+        if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+    }
+    return dataclasses.replace(
+        asked,
+        **{name: value for name, value in typed.items() if name in own},
+        data_options={
+            **asked.data_options,
+            **{name: value for name, value in typed.items() if name not in own},
+        },
+        options={**asked.options, **strategy_options(texts)},
+    )
 
 
 def _render(summary: Mapping[str, Any]) -> None:
