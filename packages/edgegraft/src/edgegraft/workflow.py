@@ -410,7 +410,7 @@ def _curve(
     named = [(shipped.name, shipped)]
     if control.name != shipped.name:
         named.append((control.name, control))
-    return learning_curve(named, windows, parts, task, seed=seed, watch=watch)
+    return learning_curve(named, windows, parts, task, seed=seed, workers=workers(), watch=watch)
 
 
 def _golden(windows: Windows) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ def learning_curve(
     *,
     seed: int,
     n_repeats: int = 3,
+    workers: int = 1,
     watch: Watch = unwatched,
 ) -> list[dict[str, Any]]:
     """Scores of rows, few labels drawn from a fold's training part and tested on its test part.
@@ -41,29 +43,34 @@ def learning_curve(
     counts = [count for count in COUNTS if count <= smallest]
     if smallest and (not counts or smallest >= 1.5 * counts[-1]):
         counts.append(smallest)
-    found = []
     metric = task.metrics[task.primary]
-    for count in counts:
-        scores: dict[str, list[float]] = {name: [] for name, _ in rows}
-        for repeat in range(min(n_repeats, len(folds))):
-            fold = folds[repeat]
-            train = windows.take(fold.train)
-            drawn = train.take(few_shot(train, count, seed=seed + repeat))
-            test = windows.take(fold.test)
-            for name, row in rows:
-                adapted = row.strategy.adapt(row.backbone, drawn, task, seed=seed)
-                guess = adapted.predict(test).probabilities
-                scores[name].append(float(metric(guess, test.codes(classes))))
-        for name, values in scores.items():
-            found.append(
-                {
-                    "row": name,
-                    "labels_per_class": count,
-                    "score": float(np.mean(values)),
-                    "low": float(min(values)),
-                    "high": float(max(values)),
-                    "n_repeats": len(values),
-                }
-            )
-        watch("curve", {"labels_per_class": count})
+    draws = range(min(n_repeats, len(folds)))
+
+    def score(count: int, repeat: int) -> list[float]:
+        fold = folds[repeat]
+        train, test = windows.take(fold.train), windows.take(fold.test)
+        drawn = train.take(few_shot(train, count, seed=seed + repeat))
+        values = []
+        for _, row in rows:
+            adapted = row.strategy.adapt(row.backbone, drawn, task, seed=seed)
+            values.append(float(metric(adapted.predict(test).probabilities, test.codes(classes))))
+        return values
+
+    found = []
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        jobs = {count: [pool.submit(score, count, repeat) for repeat in draws] for count in counts}
+        for count in counts:
+            table = np.array([job.result() for job in jobs[count]])
+            for (name, _), values in zip(rows, table.T, strict=True):
+                found.append(
+                    {
+                        "row": name,
+                        "labels_per_class": count,
+                        "score": float(values.mean()),
+                        "low": float(values.min()),
+                        "high": float(values.max()),
+                        "n_repeats": len(values),
+                    }
+                )
+            watch("curve", {"labels_per_class": count})
     return found
