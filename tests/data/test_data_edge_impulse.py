@@ -12,6 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgegraft.data.dataset import open_data
+from edgegraft.data.edge_impulse import EdgeImpulseSource
+from edgegraft.data.source import DataOptions
+from edgegraft_edge.errors import EdgegraftError
 
 KEY = "a key of the project"
 
@@ -186,8 +189,9 @@ def test_fuzzed_acquisitions_end_in_an_error_or_a_balanced_account(
     raw = bytearray((as_json if suffix == "json" else cbor2.dumps)(acquisition(20)))
     raw[place % len(raw)] = byte
     for content in (blob, bytes(raw)):
-        codes, dataset = outcome(put(folder, content, f"walk.1.{suffix}"))
-        assert (
-            codes
-            or dataset.account.rows_in == dataset.account.accepted + dataset.account.n_quarantined
-        )
+        path = str(put(folder, content, f"walk.1.{suffix}"))
+        try:
+            account = EdgeImpulseSource().open(path, DataOptions()).account
+        except EdgegraftError:  # anything else fails the test
+            continue
+        assert account.rows_in == account.accepted + account.n_quarantined > 0

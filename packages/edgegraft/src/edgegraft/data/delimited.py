@@ -26,7 +26,7 @@ def read_delimited(path: Path, delimiter: str | None = None, encoding: str | Non
     Errors: `DataError`: "file-empty", "file-large", "text-encoding", "columns-many", "line-long",
     "header-missing", "column-duplicate", "delimiter-unknown", "delimiter-wrong", "field-count",
     "rows-none", "table-damaged". Single bad lines are quarantined: "nul-byte", "line-long",
-    "quote-open", "row-short", "row-long", "row-truncated".
+    "quote-open", "stray-return", "row-short", "row-long", "row-truncated".
     """
     place = path.name
     data = _as_utf8(_bytes(path), place, encoding)
@@ -221,6 +221,9 @@ def _without_bad_lines(data: bytes, place: str) -> tuple[bytes, Array, int, list
     faults: dict[str, Array] = {"line-long": length > MAX_LINE}
     if b"\0" in data:
         faults["nul-byte"] = _count(np.flatnonzero(raw == 0), starts) > 0
+    if data.count(b"\r") != data.count(b"\r\n"):  # another end of line inside of one
+        returns = _count(np.flatnonzero(raw == 13), starts)
+        faults["stray-return"] = returns > (raw[np.maximum(stops - 1, 0)] == 13) * (length > 0)
     if b'"' in data:
         faults["quote-open"] = _count(np.flatnonzero(raw == 34), starts) % 2 == 1
     bad, quarantined = np.zeros(len(starts), dtype=bool), []
