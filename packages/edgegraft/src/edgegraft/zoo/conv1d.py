@@ -303,20 +303,23 @@ def forward(weights: Mapping[str, Tensor], x: Tensor, shape: Shape) -> Tensor:
     level = rows.mean(dim=2, keepdim=True)
     centred = rows - level
     scale = torch.sqrt(centred.square().mean(dim=2, keepdim=True) + _FLOOR)
-    value = torch.cat([centred / scale, torch.tanh(rows / _LIMIT)], dim=1)
+    value = torch.cat([centred / scale, torch.tanh(rows / _LIMIT)], dim=1)[:, :, None, :]
+    # Channels last, as two-dimensional convolutions of one row: a fifth faster on a processor.
+    value = value.contiguous(memory_format=torch.channels_last)
     pools = [torch.tanh(level / _LIMIT)[:, :, 0], torch.log(scale)[:, :, 0]]
     for index, block in enumerate(shape.blocks):
-        kernel = weights[f"{block}.weight"]
-        value = functional.conv1d(
+        kernel = weights[f"{block}.weight"][:, :, None, :]
+        value = functional.conv2d(
             value,
             kernel,
             weights[f"{block}.bias"],
-            stride=shape.strides[index],
-            padding=kernel.shape[2] // 2,
+            stride=(1, shape.strides[index]),
+            padding=(0, kernel.shape[3] // 2),
         )
         value = functional.relu(value)
         if index in shape.pooled:
-            pools += [torch.sqrt(pool + _BASE) for pool in (value.mean(dim=2), value.amax(dim=2))]
+            found = (value.mean(dim=(2, 3)), value.amax(dim=(2, 3)))
+            pools += [torch.sqrt(pool + _BASE) for pool in found]
     return torch.cat(pools, dim=1).reshape(n_windows, -1)
 
 
