@@ -104,13 +104,19 @@ def adapt(
 
     Fits the candidates and the controls on the same folds and says whether the transfer helped,
     hurt or is undecided; ships what no control beats. Writes the bundle, report and recipe to
-    the folder given by --out. Ctrl-C keeps the best so far; the same command resumes.
+    the folder given by --out. Ctrl-C stops, and the same command goes on from there; while the
+    model that ships is trained, it keeps the best so far and finishes.
     """
     from edgegraft import workflow
 
     asked = _asked(ctx, recipe, texts, options)
-    with Progress() as watch:
-        run = workflow.adapt(**vars(asked), out=out, resume=resume, watch=watch)
+    try:
+        with Progress() as watch:
+            run = workflow.adapt(**vars(asked), out=out, resume=resume, watch=watch)
+    except KeyboardInterrupt:
+        if out is not None and (out / "work").exists():
+            click.echo(f"what is done is kept in {out}; the same command goes on", err=True)
+        raise
     summary = {**run.summary, "run": str(run.folder) if run.folder else None}
     write(summary, as_json, lambda: _render(summary))
 
@@ -146,13 +152,16 @@ def _render(summary: Mapping[str, Any]) -> None:
     shipped = summary["shipped"]
     click.echo(f"shipped   {shipped['strategy']} on {shipped['backbone']}: {shipped['because']}")
     rows = [*summary["candidates"], *summary["controls"]]
-    columns = ["name", "role", "accuracy", "macro_f1", "log_loss", "seconds"]
-    found = [[_cell(row, name) for name in columns] for row in rows]
+    scores = ["accuracy", "macro_f1", "log_loss", "seconds"]
+    found = [
+        [f"{row['backbone']}/{row['strategy']}", row["role"], *(_cell(row, n) for n in scores)]
+        for row in rows
+    ]
     if found:
-        table(columns, found)
+        table(["row", "role", *scores], found)
     if summary["evaluation"]:
-        scores = summary["evaluation"]["metrics"]
-        said = "  ".join(f"{name} {show(scores[name])}" for name in columns[2:5] if name in scores)
+        metrics = summary["evaluation"]["metrics"]
+        said = "  ".join(f"{name} {show(metrics[name])}" for name in scores if name in metrics)
         click.echo(f"scores    on {summary['evaluation']['on']}: {said}")
     for warning in summary["warnings"]:
         click.echo(f"warning   {warning}")
