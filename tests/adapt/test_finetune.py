@@ -150,6 +150,20 @@ def test_finetune_until_reaches_its_target_on_held_out_windows():
     assert training["held_out"] > 0
 
 
+def test_finetune_holds_out_only_where_labels_allow_or_a_target_asks():
+    def held_out(n_per_class, **options):
+        windows = sample_windows(n_per_class=n_per_class)
+        adapted = FineTune(epochs=1, **options).adapt(source(), windows, TASK, seed=0)
+        return adapted.lineage["training"]["held_out"]
+
+    assert held_out(8) == 0
+    assert held_out(8, patience=3) > 0
+    assert held_out(20) > 0
+    assert held_out(20, held_out=0.0) == 0
+    with pytest.raises(OptionError, match="target-unseen"):
+        held_out(2, until="accuracy>=0.9")
+
+
 def test_finetune_resumes_each_part_from_its_own_file(tmp_path):
     train, options = sample_windows(n_per_class=20), FineTune(epochs=3, checkpoint=str(tmp_path))
     whole = options.adapt(source(), train, TASK, seed=0)

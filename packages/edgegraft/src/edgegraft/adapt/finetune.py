@@ -33,15 +33,16 @@ from edgegraft_edge.signal import Array, Windows
 
 MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _ENOUGH = 20  # windows in the smallest class; of fewer, each is worth more in training
+_FEWEST = 4  # the same where a target or patience asks for validation
 
 
 @dataclass(frozen=True)
 class FineTune(Training):
     """Train all parameters, from the source's weights and a closed-form head.
 
-    Some windows are held out while training: they choose how many epochs, and the temperature
-    of the probabilities; then all windows are trained on. With too few windows for that the
-    number of epochs is as set.
+    From twenty windows per class on some are held out first: they choose how many epochs, and
+    the temperature of the probabilities; then all windows are trained on. With fewer windows
+    the number of epochs is as set, unless a target or patience asks for validation.
 
     Errors: `OptionError` listing every unknown block, augmentation, activation or weight.
     """
@@ -230,6 +231,8 @@ def _adapt(
         watch("train", {"strategy": name, "windows": len(material.codes), "held_out": 0})
         again = replace(options, epochs=trained.best_epoch, until="", patience=0)
         result = tuning.run(np.arange(len(material.codes)), rest[:0], again, watch)
+        if result.trained.stopped == "interrupt":
+            said["stopped"] = "interrupt"
     parameters = result.mixed(mix)
     tuned = encoder.with_weights(
         {key.removeprefix(ENCODER): v for key, v in parameters.items() if key.startswith(ENCODER)}
@@ -273,7 +276,8 @@ def _divide(options: FineTune, material: Material, seed: int) -> tuple[Array, Ar
     """Positions to train on and to hold out; none is held out where labels are few."""
     everything = np.arange(len(material.codes))
     counts = np.bincount(material.codes)
-    if options.held_out > 0 and counts[counts > 0].min() >= _ENOUGH:
+    enough = _FEWEST if options.until or options.patience else _ENOUGH
+    if options.held_out > 0 and counts[counts > 0].min() >= enough:
         try:
             fold = holdout(material.windows, options.held_out, seed=seed)
             return fold.train, fold.test
