@@ -1,5 +1,7 @@
 """Splits: nothing straddles, nothing is lost, and what cannot be split says why."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -193,3 +195,16 @@ def test_what_cannot_be_split_says_why(split, code):
         split()
     assert code in {problem.code for problem in caught.value.problems}
     assert all(problem.remedy for problem in caught.value.problems)
+
+
+def test_a_gap_does_not_part_what_was_recorded_in_one_go():
+    windows = long_recordings([["a"] * 4, ["a"] * 4, ["b"] * 4, ["b"] * 4] * 2)
+    names = tuple(f"{file}.csv@{part}" for file in ("1", "2", "3", "4") for part in (1, 2))
+    windows = replace(windows, names=names)
+    for fold in folds(windows, 2, seed=0):
+        assert fold.by == "recording"
+        train, test = (
+            {names[number][0] for number in windows.recording[part]}
+            for part in (fold.train, fold.test)
+        )
+        assert not train & test

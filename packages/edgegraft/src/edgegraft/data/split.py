@@ -1,9 +1,10 @@
 """Divides windows into training and test parts that share nothing.
 
 What must stay together is a *unit*: a group (person, machine, site) where groups are known; else
-a whole recording; else, where recordings are too few for that, an uninterrupted stretch of one
-label inside a recording; else a single window. Units are dealt to the parts so that each part
-has its share of every class, and windows that overlap in time never face each other.
+a whole recording, with what follows its gaps; else, where recordings are too few for that, an
+uninterrupted stretch of one label inside a recording; else a single window. Units are dealt to
+the parts so that each part has its share of every class, and windows that overlap in time never
+face each other.
 
 Only labelled windows are split. All functions return positions in the windows given.
 """
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgegraft.data.track import origin
 from edgegraft_edge.errors import Problem, SplitError
 from edgegraft_edge.signal import UNLABELLED, Array, Windows
 
@@ -119,7 +121,7 @@ def few_shot(windows: Windows, n_per_class: int, *, seed: int) -> Array:
         )
     index = _labelled(windows)
     y, random = _targets(windows, index), np.random.default_rng(seed)
-    unit = windows.groups[index] if windows.has_groups else windows.recording[index]
+    unit = windows.groups[index] if windows.has_groups else _sessions(windows)[index]
     chosen = []
     for label in np.unique(y):
         members = random.permutation(np.flatnonzero(y == label))
@@ -142,12 +144,17 @@ def time_ordered(windows: Windows, fraction: float) -> Fold:
     """
     _check_fraction(fraction)
     index = _labelled(windows)
-    recording, start = windows.recording[index], windows.start[index]
-    if not _holds_several(recording):
-        recording, start = np.zeros(len(index), dtype=np.int64), index
-    order = np.lexsort((start, recording))
-    first = np.searchsorted(recording[order], recording[order])
-    size = np.searchsorted(recording[order], recording[order], side="right") - first
+    session, piece, start = (
+        _sessions(windows)[index],
+        windows.recording[index],
+        windows.start[index],
+    )
+    if not _holds_several(session):
+        session, piece, start = (np.zeros(len(index), dtype=np.int64),) * 2 + (index,)
+    order = np.lexsort((start, piece, session))
+    session = session[order]
+    first = np.searchsorted(session, session)
+    size = np.searchsorted(session, session, side="right") - first
     is_test = np.arange(len(index)) - first >= np.ceil(size * (1 - fraction))
     if not is_test.any() or is_test.all():
         raise SplitError.of(
@@ -191,7 +198,7 @@ def _divide(windows: Windows, shares: Array, seed: int) -> tuple[Array, Array, s
     index = _labelled(windows)
     y = _targets(windows, index)
     _check_members(y)
-    recording = windows.recording[index]
+    recording = _sessions(windows)[index]
     if windows.has_groups:
         # A window of unknown group may be of anybody: at least its recording stays whole.
         unit = np.array(
@@ -335,6 +342,15 @@ def _moved(part: Array, unit: int, to: int) -> Array:
     moved = part.copy()
     moved[unit] = to
     return moved
+
+
+def _sessions(windows: Windows) -> Array:
+    """int (n_windows,): which windows were recorded in one go; a gap does not part them."""
+    if not windows.names:
+        return windows.recording
+    numbers: dict[str, int] = {}
+    session = [numbers.setdefault(origin(name), len(numbers)) for name in windows.names]
+    return np.asarray(np.array(session, dtype=np.int64)[windows.recording])
 
 
 def _holds_several(recording: Array) -> bool:

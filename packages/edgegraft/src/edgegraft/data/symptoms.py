@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgegraft.data.finding import Evidence, Finding
+from edgegraft.data.track import origin
 from edgegraft_edge.signal import UNLABELLED, Array
 
 MANY = 0.05  # share of rows lost from which a data set is in trouble
@@ -228,7 +229,7 @@ def _bodies(evidence: Evidence) -> list[tuple[str, Array]]:
         return []
     bodies: dict[str, list[Array]] = {}
     for name, group, values in evidence.pieces:
-        bodies.setdefault(group if by_group else name.split("@")[0], []).append(values)
+        bodies.setdefault(group if by_group else origin(name), []).append(values)
     joined = [(name, np.concatenate(parts, axis=1)) for name, parts in bodies.items()]
     return [(name, values) for name, values in joined if values.shape[1] >= 16]
 
@@ -306,9 +307,7 @@ def check_classes(evidence: Evidence) -> Iterator[Finding]:
     share = 1 - sum(counts.values()) / len(windows)
     if share > 0:
         yield Finding("unlabelled", "note", f"{share:.0%} of the windows have no label")
-    if len(counts) > 4 and len(counts) == len(
-        {name.split("@")[0] for name, _, _ in evidence.pieces}
-    ):
+    if len(counts) > 4 and len(counts) == len({origin(name) for name, _, _ in evidence.pieces}):
         yield Finding(
             "label-per-recording",
             "warning",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -85,6 +86,15 @@ class Notes:
 
     def did(self, name: str, recording: str = "", **values: object) -> None:
         self.steps.append(CleaningStep(name, recording, values))
+
+
+def origin(name: str) -> str:
+    """The name of what was recorded in one go, of which gaps and a clock set back made several.
+
+    >>> origin("walk/1.csv@2"), origin("walk/1.csv~2@14"), origin("a@b.csv")
+    ('walk/1.csv', 'walk/1.csv', 'a@b.csv')
+    """
+    return re.sub(r"(~\d+)?(@\d+)?$", "", name)
 
 
 def merged(items: Iterable[Quarantine]) -> tuple[Quarantine, ...]:
