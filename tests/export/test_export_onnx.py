@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgegraft.export.onnx import EMITTERS, OUTPUT, emit
+from edgegraft.export.onnx import OUTPUT, emit
+from edgegraft.export.onnx_operators import EMITTERS
 from edgegraft_edge.errors import ExportError
 from edgegraft_edge.heads import TreesHead
 from edgegraft_edge.program import IDENTITY, PRIMITIVES, Draft, Program
