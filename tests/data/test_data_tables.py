@@ -348,3 +348,19 @@ def test_names_that_are_not_there_are_told_with_the_nearest(tmp_path):
     assert outcome(put(tmp_path, b"x", "notes.md"))[0] == {"format-unknown"}
     assert outcome(path, lable="x")[0] == {"option-unknown"}
     assert outcome(path, gap="jump", rate_hz=-1.0)[0] == {"option-value"}
+
+
+def test_a_file_that_cannot_be_read_is_counted_or_refused(tmp_path, monkeypatch):
+    put(tmp_path, text(GOOD), "a.csv")
+    bad = put(tmp_path, text(GOOD), "b.csv")
+    whole = type(bad).read_bytes
+
+    def refuse(path):
+        if path.name == "b.csv":
+            raise PermissionError("not allowed")
+        return whole(path)
+
+    monkeypatch.setattr(type(bad), "read_bytes", refuse)
+    _, dataset = outcome(tmp_path)
+    assert quarantine(dataset) == {"file-unreadable": 1}
+    assert outcome(bad)[0] == {"file-unreadable"}

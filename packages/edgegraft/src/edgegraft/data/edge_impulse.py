@@ -67,6 +67,10 @@ class EdgeImpulseSource:
             place = file.relative_to(root).as_posix()
             try:
                 track, lost = read_acquisition(file, place, options)
+            except OSError as error:
+                raise DataError.of(
+                    "file-unreadable", place, str(error)[:120], "check that it may be read"
+                ) from None
             except (DataError, SignatureError) as error:
                 problems += error.problems
                 notes.quarantined.append(Quarantine(error.code, 1, place))

@@ -182,6 +182,8 @@ def check_test_classes(evidence: Evidence) -> Iterator[Finding]:
 def check_test_content(evidence: Evidence) -> Iterator[Finding]:
     """The same recording, or overlapping windows of one, on both sides."""
     ours, theirs = evidence.pieces, evidence.test_pieces
+    if not theirs:
+        return
     pairs = shared_content(
         [fingerprints(values) for _, _, values in ours],
         [fingerprints(values) for _, _, values in theirs],

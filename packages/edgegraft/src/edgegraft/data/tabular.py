@@ -75,10 +75,13 @@ def read_files(
             found, rows, quarantined = _read_one(
                 file, place, fact, stem_label, root, options, notes
             )
-        except FileNotFoundError:
-            raise DataError.of(
-                "file-missing", str(file), "there is no such file", "check it"
-            ) from None
+        except OSError as error:
+            problems.append(
+                Problem("file-unreadable", place, str(error)[:120], "check that it may be read")
+            )
+            notes.quarantined.append(Quarantine("file-unreadable", 1, place))
+            rows_in += 1
+            continue
         except DataError as error:
             problems += error.problems
             notes.quarantined.append(Quarantine(error.code, 1, place))
