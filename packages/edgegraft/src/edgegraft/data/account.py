@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,14 +82,6 @@ class RowAccount:
             f"{self.n_quarantined} quarantined{f' [{reasons}]' if reasons else ''}, "
             f"{self.duplicates} duplicates"
         )
-
-
-def total(accounts: Iterable[RowAccount]) -> RowAccount:
-    """The sum of several accounts."""
-    result = RowAccount()
-    for account in accounts:
-        result = result + account
-    return result
 
 
 @dataclass(frozen=True)

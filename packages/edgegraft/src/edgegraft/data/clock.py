@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -47,7 +47,6 @@ class Clock:
     since_1970: bool
     unit: str
     wraps: int = 0
-    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def good(self) -> Array:
