@@ -238,5 +238,11 @@ def setup(app: Any) -> dict[str, bool]:
     def read(_: Any, __: str, source: list[str]) -> None:
         source[0] = fill(source[0])
 
+    def outdated(_: Any, env: Any, *__: set[str]) -> list[str]:
+        """Pages with markers are read each time: what they are made of is not their own text."""
+        texts = {page: Path(env.doc2path(page)).read_text("utf-8") for page in env.found_docs}
+        return sorted(page for page, text in texts.items() if MARKER.search(text))
+
     app.connect("source-read", read)
+    app.connect("env-get-outdated", outdated)
     return {"parallel_read_safe": True}
