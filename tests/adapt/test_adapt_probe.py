@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.tree import ExtraTreeClassifier
 
 from edgegraft.adapt.blend import Blend, weigh
 from edgegraft.adapt.expert import Expert, grow_trees
@@ -53,25 +53,37 @@ def test_adapted_from_one_label_per_class(windows):
     assert len({round(weight, 6) for weight in adapted.lineage["weights"].values()}) == 1
 
 
+def grown_alike(z, codes, seed, n_trees):
+    """The same trees, left to scikit-learn: their mean prediction."""
+    seeds = np.random.default_rng(seed).integers(0, 2**31 - 1, n_trees)
+    trees = [ExtraTreeClassifier(random_state=int(own)).fit(z, codes) for own in seeds]
+    return trees, lambda x: np.mean([tree.predict_proba(x) for tree in trees], axis=0)
+
+
 def test_trees_read_out_as_scikit_learn_grew_them():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(200, 6)).astype(np.float32)
     codes = (z[:, 0] * z[:, 1] > 0).astype(int) + (z[:, 2] > 1)
     head = grow_trees(z, codes, 3, seed=1, n_trees=30)
-    grown = ExtraTreesClassifier(30, random_state=1).fit(z, codes)
+    _, predict = grown_alike(z, codes, 1, 30)
     fresh = rng.normal(size=(500, 6)).astype(np.float32)
-    np.testing.assert_allclose(head.scores(fresh), grown.predict_proba(fresh), atol=1e-6)
+    np.testing.assert_allclose(head.scores(fresh), predict(fresh), atol=1e-6)
 
 
 def test_trees_threshold_on_a_float32_value_goes_the_same_way():
     z = np.float32([[0.1], [0.2], [0.3], [0.4]])
     codes = np.array([0, 0, 1, 1])
     head = grow_trees(z, codes, 2, seed=0, n_trees=50)
-    grown = ExtraTreesClassifier(50, random_state=0).fit(z, codes)
-    edges = np.concatenate([tree.tree_.threshold for tree in grown.estimators_])
+    trees, predict = grown_alike(z, codes, 0, 50)
+    edges = np.concatenate([tree.tree_.threshold for tree in trees])
     at_edges = np.concatenate([edges, np.nextafter(np.float32(edges), 1)])[:, None]
     at_edges = at_edges.astype(np.float32)
-    np.testing.assert_allclose(head.scores(at_edges), grown.predict_proba(at_edges), atol=1e-6)
+    np.testing.assert_allclose(head.scores(at_edges), predict(at_edges), atol=1e-6)
+
+
+def test_trees_keep_the_place_of_a_class_that_is_absent():
+    head = grow_trees(np.float32([[0.0], [1.0]]), np.array([0, 2]), 3, seed=0, n_trees=5)
+    np.testing.assert_array_equal(head.scores(np.float32([[0.0], [1.0]])), [[1, 0, 0], [0, 0, 1]])
 
 
 def expert_that(likely):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +89,15 @@ def test_one_label_per_class_still_ships_and_says_undecided():
     assert run.summary["verdict"] == "undecided"
     assert run.summary["evaluation"] is None
     assert run.summary["warnings"]
+
+
+def test_class_in_one_group_only_is_compared_without_groups_and_said():
+    windows = eg.open_data(DATA).windows()
+    owner = {label: f"machine {label}" for label in windows.classes}
+    alone = replace(windows, groups=np.array([owner[label] for label in windows.y]))
+    run = eg.adapt(alone, curve=False, **QUICK)
+    assert run.summary["controls"]
+    assert any("flatter" in note for note in run.summary["warnings"])
 
 
 def test_test_data_of_other_channels_is_refused():

@@ -360,15 +360,25 @@ def _first_network() -> Backbone | None:
 
 
 def _folds(windows: Windows, count: int, seed: int) -> tuple[tuple[Fold, ...], str]:
-    """As many folds as the labels allow, up to `count`; none if nothing can be left out."""
+    """As many folds as the labels allow, up to `count`; none if nothing can be left out.
+
+    Where groups make it impossible, because a class is in one group only, recordings are kept
+    whole instead, and the note says so.
+    """
     problem = ""
-    for n_folds in range(count, 1, -1):
-        try:
-            parts = folds(windows, n_folds, seed=seed)
-        except SplitError as error:
-            problem = problem or str(error.problems[0])
-            continue
-        return parts, f"{n_folds} folds instead of {count}: {problem}" if problem else ""
+    attempts = [(windows, "")]
+    if windows.has_groups:
+        alone = replace(windows, groups=np.full(len(windows), ""))
+        attempts.append((alone, "groups were not kept apart, so these scores flatter: "))
+    for kept, note in attempts:
+        for n_folds in range(count, 1, -1):
+            try:
+                parts = folds(kept, n_folds, seed=seed)
+            except SplitError as error:
+                problem = problem or str(error.problems[0])
+                continue
+            fewer = f"{n_folds} folds instead of {count}: " if n_folds < count else ""
+            return parts, f"{note}{fewer}{problem}" if problem else ""
     return (), f"no comparison was possible: {problem}"
 
 

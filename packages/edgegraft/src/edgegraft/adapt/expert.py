@@ -141,15 +141,20 @@ def _embed_with_copies(bound: Backbone, material: Material, count: int, seed: in
 
 
 def grow_trees(z: Array, codes: Array, n_classes: int, *, seed: int, n_trees: int) -> TreesHead:
-    """Grow trees with scikit-learn and read them out as plain arrays."""
-    from sklearn.ensemble import ExtraTreesClassifier
+    """Grow trees one by one with scikit-learn and read them out as plain arrays.
+
+    Not as a forest of scikit-learn's: that one changes the process's warning filters for each
+    tree, which threads must not do at once, and costs as much again around each small tree.
+    """
+    from sklearn.tree import ExtraTreeClassifier
 
     z = np.asarray(z, dtype=np.float32)
-    forest = ExtraTreesClassifier(n_trees, random_state=seed, n_jobs=1).fit(z, codes)
+    present, compact = np.unique(codes, return_inverse=True)
+    random = np.random.default_rng(seed)
     parts: dict[str, list[Array]] = {"f": [], "t": [], "l": [], "r": [], "v": []}
     roots, offset = [], 0
-    for estimator in forest.estimators_:
-        tree = estimator.tree_
+    for own in random.integers(0, 2**31 - 1, n_trees):
+        tree = ExtraTreeClassifier(random_state=int(own)).fit(z, compact, check_input=False).tree_
         inner = tree.children_left >= 0
         # the largest float32 not above the threshold sends every float32 the same way
         threshold = tree.threshold.astype(np.float32)
@@ -157,7 +162,7 @@ def grow_trees(z: Array, codes: Array, n_classes: int, *, seed: int, n_trees: in
         threshold[above] = np.nextafter(threshold[above], np.float32(-np.inf))
         counts = tree.value[:, 0, :]
         value = np.zeros((tree.node_count, n_classes))
-        value[:, forest.classes_] = counts / counts.sum(axis=1, keepdims=True)
+        value[:, present] = counts / counts.sum(axis=1, keepdims=True)
         parts["f"].append(np.where(inner, tree.feature, 0))
         parts["t"].append(np.where(inner, threshold, np.float32(0)))
         parts["l"].append(np.where(inner, tree.children_left + offset, -1))
