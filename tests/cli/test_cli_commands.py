@@ -12,7 +12,7 @@ from edgegraft.cli.app import run
 from edgegraft.recipe import Recipe
 from edgegraft_edge import bundle as bundles
 
-QUICK = ("-o", "scratch.epochs=1", "-o", "blend.copies=0", "-o", "blend.trees=")
+QUICK = ("-o", "scratch.epochs=1", "-o", "blend.copies=0", "-o", "blend.n_trees=10")
 
 
 def answer(capsys, *arguments, code=0):

@@ -23,7 +23,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         backbone: name of a backbone, or a path to weights.
         strategy: name of a strategy.
         rate_hz: samples a second, if known.
-        options: strategy options, ``{"blend.trees": ""}``.
+        options: strategy options, ``{"blend.copies": 0}``.
         seed: fixes every random choice.
 
     Unlike `adapt` it runs no controls: put it beside your own in ``cross_val_score``.

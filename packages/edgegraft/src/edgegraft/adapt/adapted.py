@@ -12,8 +12,11 @@ import numpy as np
 from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge.decision import Predictions
 from edgegraft_edge.heads import Head
-from edgegraft_edge.program import Draft, Program
+from edgegraft_edge.program import IDENTITY, Draft, Program
 from edgegraft_edge.signal import Windows, WindowSpec
+
+SMALLEST = 1e-6
+"""Probabilities below this count as this when a mixture is calibrated."""
 
 
 class Predictor(Protocol):
@@ -41,6 +44,7 @@ class Adapted:
         classes: names of the classes, the columns of the probabilities.
         spec: the windows it takes.
         lineage: how it came about (strategy, options, seed, backbone cards), plain JSON values.
+        temperature: what the logarithm of the mixture is divided by; 1 leaves it as it is.
     """
 
     steps: Program
@@ -48,12 +52,14 @@ class Adapted:
     classes: tuple[str, ...]
     spec: WindowSpec
     lineage: Mapping[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0
 
     def predict(self, windows: Windows) -> Predictions:
         """Class probabilities of windows."""
         x = self.steps.run(windows.x)
         total = sum(m.weight * m.head.scores(m.backbone.embed(x)) for m in self.members)
-        return Predictions(self.classes, np.asarray(total, dtype=np.float32))
+        scores = self._calibration.run(np.asarray(total, dtype=np.float32))
+        return Predictions(self.classes, scores)
 
     @cached_property
     def program(self) -> Program:
@@ -67,4 +73,13 @@ class Adapted:
             if len(self.members) > 1:
                 scores = draft.add("mul", scores, np.float32(member.weight))
             total = draft.add("add", total, scores) if total else scores
-        return draft.finish(total)
+        return draft.finish(draft.call(self._calibration, total))
+
+    @cached_property
+    def _calibration(self) -> Program:
+        if self.temperature == 1.0:
+            return IDENTITY
+        draft = Draft()
+        logs = draft.add("log", draft.add("maximum", "x", np.float32(SMALLEST)))
+        cooled = draft.add("mul", logs, np.float32(1 / self.temperature))
+        return draft.finish(draft.add("softmax", cooled, axis=-1))

@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgegraft.adapt.adapted import Adapted, Member
+from edgegraft.adapt.adapted import SMALLEST, Adapted, Member
 from edgegraft.adapt.expert import Expert, fit_ridge_expert, fit_trees_expert, prepare
 from edgegraft.adapt.probe import assemble, lineage_of
+from edgegraft.adapt.ridge import log_loss, softmax
 from edgegraft.adapt.strategy import Watch, unwatched
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
 from edgegraft.zoo.registry import load_backbone
 from edgegraft_edge.signal import Array, Windows
+
+MILD: tuple[float, ...] = tuple(float(t) for t in np.geomspace(0.5, 1.25, 15))
+"""Temperatures tried: few labels must not make a mixture certain."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,13 @@ class Blend:
         default=("minirocket", "statistics", "spectrum"),
         metadata={"help": "further backbones, each with a ridge head"},
     )
-    trees: str = field(
-        default="statistics", metadata={"help": "backbone under the trees; empty for no trees"}
+    trees: tuple[str, ...] = field(
+        default=("statistics", "spectrum"), metadata={"help": "further backbones, under trees"}
     )
+    n_trees: int = field(default=100, metadata={"help": "how many trees each of these gets"})
     prior: float = field(
-        default=12.0, metadata={"help": "weight of the prior, in labelled windows"}
+        default=50.0,
+        metadata={"help": "how many labelled windows it takes to move halfway off equal weights"},
     )
     copies: int = field(
         default=7,
@@ -56,10 +62,12 @@ class Blend:
             fit_ridge_expert(each, material, seed=seed, balanced=self.balanced, copies=self.copies)
             for each in backbones
         ]
-        if self.trees:
-            experts.append(
-                fit_trees_expert(load_backbone(self.trees), material, seed=seed, copies=self.copies)
+        experts += [
+            fit_trees_expert(
+                load_backbone(name), material, seed=seed, n_trees=self.n_trees, copies=self.copies
             )
+            for name in self.trees
+        ]
         weights = weigh(experts, material.codes, self.prior)
         members = tuple(
             Member(expert.backbone, expert.head, float(weight))
@@ -70,7 +78,9 @@ class Blend:
             f"{expert.backbone.card.name}+{type(expert.head).__name__}": round(float(weight), 4)
             for expert, weight in zip(experts, weights, strict=True)
         }
-        return assemble(material, members, train, lineage)
+        temperature = best_temperature(experts, weights, material.codes)
+        lineage["temperature"] = round(temperature, 4)
+        return assemble(material, members, train, lineage, temperature)
 
 
 def weigh(experts: Sequence[Expert], codes: Array, prior: float, steps: int = 200) -> Array:
@@ -88,3 +98,16 @@ def weigh(experts: Sequence[Expert], codes: Array, prior: float, steps: int = 20
         weights = share.sum(axis=0) + prior * equal
         weights /= weights.sum()
     return weights
+
+
+def best_temperature(experts: Sequence[Expert], weights: Array, codes: Array) -> float:
+    """What calibrates the left-out mixture (Guo et al., ICML 2017); 1 where nothing is known.
+
+    A mixture says too little: experts that agree should be believed more than each of them.
+    """
+    left_out = [expert.left_out for expert in experts if expert.left_out is not None]
+    if len(left_out) < len(experts):
+        return 1.0
+    mixed = sum(weight * table for weight, table in zip(weights, left_out, strict=True))
+    logs = np.log(np.maximum(mixed, SMALLEST))
+    return min(MILD, key=lambda t: log_loss(softmax(logs / t), codes))

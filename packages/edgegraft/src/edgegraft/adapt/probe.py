@@ -76,10 +76,14 @@ class Trees:
 
 
 def assemble(
-    material: Material, members: tuple[Member, ...], train: Windows, lineage: dict[str, Any]
+    material: Material,
+    members: tuple[Member, ...],
+    train: Windows,
+    lineage: dict[str, Any],
+    temperature: float = 1.0,
 ) -> Adapted:
     """The adapted model of these members, for windows as those of `train`."""
-    return Adapted(material.steps, members, material.classes, train.spec, lineage)
+    return Adapted(material.steps, members, material.classes, train.spec, lineage, temperature)
 
 
 def lineage_of(

@@ -43,7 +43,7 @@ def build_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strat
 
     Errors: `OptionError` for an unknown strategy or field, with the nearest names.
 
-    >>> build_strategy("probe", {"probe.balanced": True, "blend.trees": ""}).balanced
+    >>> build_strategy("probe", {"probe.balanced": True, "blend.copies": 0}).balanced
     True
     """
     kind = find("strategies", name)
