@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from edgegraft.evaluate import bootstrap
 from edgegraft.evaluate.bootstrap import intervals
 from edgegraft.tasks.metrics import CLASSIFICATION, accuracy, macro_f1
 
@@ -57,7 +58,7 @@ def test_same_seed_same_interval_other_seed_another():
 def test_chunks_do_not_change_what_is_drawn(monkeypatch):
     case = draw_groups(np.random.default_rng(6), 10, 20)
     whole = intervals({"f": macro_f1}, *case, n_resamples=200)
-    monkeypatch.setattr("edgegraft.evaluate.bootstrap.CELLS", 70)
+    monkeypatch.setattr(bootstrap, "CELLS", 70)
     assert intervals({"f": macro_f1}, *case, n_resamples=200) == whole
 
 

@@ -17,7 +17,7 @@ from edgegraft.zoo.backbone import Backbone
 from edgegraft.zoo.registry import load_backbone
 from edgegraft_edge.signal import Array, Windows
 
-MILD: tuple[float, ...] = tuple(float(t) for t in np.geomspace(0.5, 1.25, 15))
+MILD: tuple[float, ...] = tuple(float(t) for t in np.geomspace(0.35, 1.25, 15))
 """Temperatures tried: few labels must not make a mixture certain."""
 
 
