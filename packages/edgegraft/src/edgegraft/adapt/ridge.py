@@ -74,15 +74,20 @@ def fit_ridge(
     >>> bool((fit.left_out.argmax(1) == codes).mean() > 0.9)
     True
     """
-    z = np.asarray(z, dtype=np.float64)
+    z = np.asarray(z, dtype=np.float32)  # as devices compute it; sums below are in double
     weights = np.ones(len(z)) if weights is None else np.asarray(weights, dtype=np.float64)
     root = np.sqrt(weights)[:, None]
-    mean = np.average(z, axis=0, weights=weights)
-    spread = np.sqrt(np.average((z - mean) ** 2, axis=0, weights=weights))
+    share = weights / weights.sum()
+    mean = np.einsum("i,ij->j", share, z)
+    rows = z - mean.astype(np.float32)
+    mean = mean.astype(np.float32).astype(np.float64)
+    spread = np.sqrt(np.einsum("i,ij,ij->j", share, rows, rows))
     scale = np.where(spread > _TINY * (1 + np.abs(mean)), spread, np.inf) * np.sqrt(z.shape[1])
     targets = np.eye(n_classes)[codes]
     offset = np.average(targets, axis=0, weights=weights)
-    rows, goal = (z - mean) / scale * root, (targets - offset) * root
+    rows *= (1 / scale).astype(np.float32)
+    rows *= root.astype(np.float32)
+    goal = (targets - offset) * root
 
     values, vectors = _decompose(rows)
     spectrum = vectors.T @ goal
@@ -103,7 +108,7 @@ def fit_ridge(
             if value < loss - 1e-9:
                 strength, temperature, loss, left_out = candidate, warmth, value, scores
     dual = vectors @ (spectrum / (values + strength * unit)[:, None])
-    coefficients = rows.T @ dual / scale[:, None]
+    coefficients = (rows.T @ dual.astype(np.float32)) / scale[:, None]
     head = LinearHead(
         (coefficients / temperature).astype(np.float32),
         ((offset - mean @ coefficients) / temperature).astype(np.float32),
@@ -124,9 +129,9 @@ def _decompose(rows: Array) -> tuple[Array, Array]:
     """Eigenvalues and left singular vectors of rows (n, d), by the smaller Gram matrix."""
     n_rows, n_columns = rows.shape
     if n_rows <= n_columns:
-        values, vectors = np.linalg.eigh(rows @ rows.T)
+        values, vectors = np.linalg.eigh((rows @ rows.T).astype(np.float64))
         return np.maximum(values, 0), vectors
-    values, right = np.linalg.eigh(rows.T @ rows)
+    values, right = np.linalg.eigh((rows.T @ rows).astype(np.float64))
     keep = values > _TINY * max(float(values[-1]), _TINY)
     return values[keep], rows @ right[:, keep] / np.sqrt(values[keep])
 
