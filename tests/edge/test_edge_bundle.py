@@ -375,7 +375,7 @@ def test_write_is_atomic_and_leaves_nothing_behind(tmp_path, toy_bundle, monkeyp
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(archive.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     other = bundle.with_model(toy_bundle, "onnx", b"x")
     with pytest.raises(BundleError, match="No space left"):
         bundle.write(path, other)

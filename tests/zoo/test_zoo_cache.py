@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from edgegraft.fingerprint import fingerprint
 from edgegraft.zoo import cache
 from edgegraft.zoo.backbone import BackboneCard, shipped_card
-from edgegraft.zoo.cache import embed_cached, fingerprint
+from edgegraft.zoo.cache import embed_cached
 from edgegraft.zoo.minirocket import MiniRocket
 from edgegraft.zoo.statistics import Statistics
 from edgegraft_edge.errors import ModelError

@@ -7,18 +7,15 @@ with bounds on count, size and ratio that hold before anything is unpacked.
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import io
-import os
 import re
 import struct
-import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from edgegraft_edge.errors import BundleError, Problem
+from edgegraft_edge.files import replace_file
 
 MAX_MEMBERS = 64
 MAX_MEMBER_BYTES = 256 << 20
@@ -81,30 +78,20 @@ def read_members(path: Path) -> dict[str, bytes]:
         raise BundleError.of("bundle-missing", str(path), why, "check the path") from error
 
 
-def write_whole(path: Path, data: bytes) -> Path:
-    """Write a file whole or not at all, so that it outlives a crash at any instant.
+def write(path: Path, data: bytes) -> Path:
+    """Write a bundle whole or not at all.
 
     Errors: `BundleError` when the disk will not; what was there before is then still there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        _clear(path)
-        with temporary.open("wb") as target:
-            target.write(data)
-            target.flush()
-            os.fsync(target.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        return replace_file(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise BundleError.of(
             "bundle-unwritable",
             str(path),
             error.strerror or "it cannot be written",
             "free space, or name another folder",
         ) from error
-    return path
 
 
 def _check_start(source: io.BufferedIOBase) -> None:
@@ -151,24 +138,6 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
         add("bundle-size", "members of more than 512 MiB together")
     if problems:
         raise BundleError(problems)
-
-
-def _clear(path: Path) -> None:
-    """Remove what writers left that were killed: an hour is more than any write takes."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > 3600:
-                left.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last; some systems cannot open folders, and need not."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 _REASONS = {

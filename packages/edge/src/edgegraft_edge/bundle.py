@@ -241,7 +241,7 @@ def write(path: str | Path, bundle: Bundle) -> Path:
     Errors: `BundleError` when the disk is full, read-only or otherwise unwilling; a file that
     was there before is then still there.
     """
-    return archive.write_whole(Path(path), to_bytes(bundle))
+    return archive.write(Path(path), to_bytes(bundle))
 
 
 def read(path: str | Path, *, key: bytes | None = None, require_signature: bool = False) -> Bundle:

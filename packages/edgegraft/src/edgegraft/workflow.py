@@ -25,10 +25,11 @@ from edgegraft.evaluate.curve import learning_curve
 from edgegraft.evaluate.evaluation import Evaluation, evaluate_probabilities
 from edgegraft.evaluate.evaluation import evaluate as evaluate_predictor
 from edgegraft.evaluate.verdict import Verdict, judge
+from edgegraft.fingerprint import fingerprint
 from edgegraft.recipe import Recipe
 from edgegraft.tasks.classification import Classification
 from edgegraft.tasks.task import Task
-from edgegraft.workspace import Workspace, digest
+from edgegraft.workspace import Workspace
 from edgegraft.zoo.backbone import Backbone
 from edgegraft.zoo.registry import list_backbones, load_backbone
 from edgegraft_edge import __version__, bundle
@@ -143,7 +144,7 @@ def adapt(
     rows, preferred, ranking = plan(ranking, backbone, strategy, options)
     workspace = None
     if out is not None:
-        identity = digest(windows.x, windows.y, windows.groups, recipe.to_toml(), __version__)
+        identity = fingerprint(windows.x, windows.y, windows.groups, recipe.to_toml(), __version__)
         workspace = Workspace.open(out, identity, resume=resume)
 
     watch("stage", {"name": "compare", "rows": [row.name for row in rows]})

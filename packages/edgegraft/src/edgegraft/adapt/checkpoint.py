@@ -6,9 +6,7 @@ file, so that no moment exists at which the two differ. Nothing in the file can 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 
 from edgegraft_edge import tensors
 from edgegraft_edge.errors import ModelError
+from edgegraft_edge.files import replace_file
 from edgegraft_edge.signal import Array
 
 _STATE = "state.json"
@@ -31,41 +30,12 @@ class Checkpoint:
     state: Mapping[str, Any]
 
 
-def fingerprint(*parts: Any) -> str:
-    """A name for what is trained on what: equal parts, equal name.
-
-    Arrays count by type, shape and bytes, all else by its JSON text.
-
-    >>> fingerprint({"a": 1}, np.zeros(3)) == fingerprint({"a": 1}, np.zeros(3))
-    True
-    >>> fingerprint(np.zeros(3)) == fingerprint(np.zeros(4))
-    False
-    """
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            digest.update(f"array {part.dtype} {part.shape}".encode())
-            # text of fixed width has no buffer that hashes; its bytes do
-            digest.update(np.ascontiguousarray(part).tobytes())
-        else:
-            digest.update(json.dumps(part, sort_keys=True, default=str).encode())
-    return digest.hexdigest()
-
-
 def write(path: Path, checkpoint: Checkpoint) -> None:
     """Replace the file at once: a kill leaves the old one or the new one, never a part."""
     text = np.frombuffer(json.dumps(checkpoint.state).encode(), dtype=np.uint8)
     data = tensors.dump({**checkpoint.tensors, _STATE: text})
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_file(path, data)
 
 
 def read(path: Path) -> Checkpoint | None:

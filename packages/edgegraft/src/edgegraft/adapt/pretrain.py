@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgegraft.adapt.augment import chosen
-from edgegraft.adapt.checkpoint import fingerprint
 from edgegraft.adapt.loop import Lesson, Training, train
 from edgegraft.adapt.network import ENCODER
 from edgegraft.adapt.signals import draw_signals
 from edgegraft.adapt.strategy import Watch, unwatched
+from edgegraft.fingerprint import fingerprint
 from edgegraft.zoo.backbone import BackboneCard
 from edgegraft.zoo.conv1d import Conv1d, resampling
 from edgegraft_edge import steps, tensors
 from edgegraft_edge.errors import DataError, OptionError, Problem
+from edgegraft_edge.files import replace_file
 from edgegraft_edge.signal import Array, Windows
 
 if TYPE_CHECKING:
@@ -194,8 +195,8 @@ def save(encoder: Conv1d, path: Path) -> BackboneCard:
         if value not in (None, {}) and value != empty.get(key)
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(raw)
-    path.with_suffix(".toml").write_text(tomli_w.dumps(values), encoding="utf-8")
+    replace_file(path, raw)
+    replace_file(path.with_suffix(".toml"), tomli_w.dumps(values).encode())
     return card
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgegraft.adapt.augment import Augmentation, chosen
-from edgegraft.adapt.checkpoint import fingerprint
 from edgegraft.adapt.expert import Material
 from edgegraft.adapt.loop import Lesson, Target, Trained, train
 from edgegraft.adapt.network import (
@@ -25,6 +24,7 @@ from edgegraft.adapt.network import (
 )
 from edgegraft.adapt.ridge import log_loss, softmax
 from edgegraft.adapt.strategy import Watch
+from edgegraft.fingerprint import fingerprint
 from edgegraft.tasks.task import Task
 from edgegraft_edge.signal import Array
 
