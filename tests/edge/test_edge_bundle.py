@@ -268,6 +268,34 @@ class TestRefusals:
         members["tensors.safetensors"] = members["tensors.safetensors"][:-8]
         assert _code(_written(tmp_path, _relisted(members))) == "tensors-damaged"
 
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            {"dtype": "F32", "shape": [float("inf")], "data_offsets": [0, 0]},
+            {"dtype": "F32", "shape": [0], "data_offsets": [0, float("inf")]},
+            {"dtype": "U8", "shape": [1] * 100, "data_offsets": [0, 1]},
+            {"dtype": "U8", "shape": [0, 10**30], "data_offsets": [0, 0]},
+            {"dtype": "U8", "shape": [0, 1 << 62, 1 << 62], "data_offsets": [0, 0]},
+        ],
+    )
+    def test_tensors_of_impossible_shape(self, entry):
+        header = json.dumps({"w": entry}).encode()
+        body = b"x" if entry["data_offsets"][1] == 1 else b""
+        with pytest.raises(ModelError) as caught:
+            tensors.load(len(header).to_bytes(8, "little") + header + body)
+        assert caught.value.code == "tensors-damaged"
+
+    def test_golden_windows_that_are_one_number(self, tmp_path, toy_bundle):
+        members = _members(toy_bundle)
+        golden = tensors.load(members["golden.safetensors"]) | {"x": np.float32(1).reshape(())}
+        members["golden.safetensors"] = tensors.dump(golden)
+        assert _code(_written(tmp_path, _relisted(members))) == "bundle-misfit"
+
+    def test_a_rate_too_large_for_a_float(self, tmp_path, toy_bundle):
+        spec = json.loads(_members(toy_bundle)["manifest.json"])["spec"] | {"rate_hz": 10**400}
+        path = _written(tmp_path, _relisted(_members(toy_bundle), spec=spec))
+        assert _code(path) == "manifest-form"
+
     def test_other_channel_count_than_the_spec(self, tmp_path, toy_bundle):
         members = _members(toy_bundle)
         spec = json.loads(members["manifest.json"])["spec"]
@@ -345,6 +373,8 @@ class TestRefusals:
 
     def test_decision_options_in_the_manifest(self, tmp_path, toy_bundle):
         path = _written(tmp_path, _relisted(_members(toy_bundle), decision={"treshold": 0.5}))
+        with pytest.raises(BundleError):  # nobody typed it: exit code 4, not that of usage
+            bundle.read(path)
         with pytest.raises(EdgegraftError, match="threshold"):
             bundle.read(path)
 

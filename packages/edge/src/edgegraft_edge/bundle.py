@@ -19,7 +19,7 @@ from edgegraft_edge import archive, json_text, signing, tensors
 from edgegraft_edge.backends import Run
 from edgegraft_edge.backends import numpy as reference
 from edgegraft_edge.decision import Decision, Predictions
-from edgegraft_edge.errors import BundleError, DataError, ModelError, Problem
+from edgegraft_edge.errors import BundleError, DataError, ModelError, OptionError, Problem
 from edgegraft_edge.manifest import FileEntry, Manifest
 from edgegraft_edge.program import Program
 from edgegraft_edge.signal import Array, Windows, WindowSpec
@@ -298,14 +298,16 @@ def _checked(
     except (KeyError, ValueError) as error:
         raise _misfit(f"golden windows or card: {error}") from error
     spec, classes = manifest.spec, manifest.classes
-    if not 0 < len(x) <= MAX_GOLDEN or x.shape[1:] != (spec.n_channels, spec.n_timepoints):
-        raise _misfit(
-            f"golden windows of shape {x.shape}, a spec of {(spec.n_channels, spec.n_timepoints)}"
-        )
+    shape = (spec.n_channels, spec.n_timepoints)
+    if x.ndim != 3 or not 0 < len(x) <= MAX_GOLDEN or x.shape[1:] != shape:
+        raise _misfit(f"golden windows of shape {x.shape}, a spec of {shape}")
     if expected.shape != (len(x), len(classes)):
         raise _misfit(f"expected probabilities of shape {expected.shape}, {len(classes)} classes")
     bundle = Bundle(manifest, program, x, expected, files, signature, signed_by)
-    Decision.from_dict(manifest.decision)
+    try:
+        Decision.from_dict(manifest.decision)
+    except OptionError as error:  # nobody typed it: it is the bundle that is wrong
+        raise BundleError(error.problems) from error
     bundle.score(x[:1])  # a program for other channels fails here, not in the field
     return bundle
 

@@ -134,7 +134,7 @@ class Manifest:
                 str(name): FileEntry(**entry) for name, entry in values["files"].items()
             }
             return cls(**values)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BundleError.of(
                 "manifest-form",
                 f"a manifest that cannot be read: {error!r}",

@@ -95,7 +95,7 @@ def load(data: bytes, *, finite: bool = True) -> dict[str, Array]:
             kind = np.dtype(_TYPES[entry["dtype"]])
             shape = tuple(int(axis) for axis in entry["shape"])
             start, stop = (int(place) for place in entry["data_offsets"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise refuse(f"tensor {name!r} with an unreadable entry") from error
         if (
             start != expected
@@ -105,7 +105,10 @@ def load(data: bytes, *, finite: bool = True) -> dict[str, Array]:
         ):
             raise refuse(f"tensor {name!r} whose shape and place do not fit")
         expected = stop
-        array = np.frombuffer(body, kind, math.prod(shape), start).reshape(shape)
+        try:
+            array = np.frombuffer(body, kind, math.prod(shape), start).reshape(shape)
+        except (ValueError, OverflowError) as error:  # too many axes, or one too long
+            raise refuse(f"tensor {name!r} of {len(shape)} axes") from error
         if finite and kind.kind == "f" and not np.isfinite(array).all():
             raise ModelError.of(
                 "weights-not-finite",
