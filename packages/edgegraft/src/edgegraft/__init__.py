@@ -8,9 +8,7 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from edgegraft_edge import __version__
@@ -77,17 +75,9 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-class _Package(ModuleType):
-    """Keeps `adapt`, `evaluate` and `export` the functions, although packages have these names.
-
-    Importing ``edgegraft.adapt.probe`` makes Python bind the package `edgegraft.adapt` here, which
-    would hide the function from then on. ``from edgegraft.adapt.probe import Probe`` needs no such
-    binding.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _PLACES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+# `adapt`, `evaluate` and `export` are functions here and packages beside this file. Python binds a
+# package in its parent when it is first imported, which would hide the function from then on: so
+# that happens now, and the names are given back to `__getattr__`.
+for _name in ("adapt", "evaluate", "export"):
+    import_module(f"{__name__}.{_name}")
+    globals().pop(_name, None)

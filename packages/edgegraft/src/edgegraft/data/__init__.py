@@ -1,1 +1,1 @@
-
+"""From files to windows: sources, cleaning, splits, and an audit of it all."""

@@ -1,1 +1,1 @@
-
+"""How good a model is, whether the transfer helped, and the report that says so."""

@@ -1,1 +1,1 @@
-
+"""What is asked of a model, and the metrics that answer."""

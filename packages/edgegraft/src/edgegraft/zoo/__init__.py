@@ -1,1 +1,1 @@
-
+"""Backbones: what embeds windows, with cards, weights and a cache."""
