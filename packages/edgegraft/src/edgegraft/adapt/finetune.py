@@ -32,6 +32,8 @@ from edgegraft_edge.errors import OptionError, Problem, SplitError, nearest
 from edgegraft_edge.signal import Array, Windows
 
 MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_PLENTY = 40  # windows in the smallest class; the held-out share of so many is not missed
+_LEAST_EPOCHS = 3
 _ENOUGH = 20  # windows in the smallest class; of fewer, each is worth more in training
 _FEWEST = 4  # the same where a target or patience asks for validation
 
@@ -41,8 +43,9 @@ class FineTune(Training):
     """Train all parameters, from the source's weights and a closed-form head.
 
     From twenty windows per class on some are held out first: they choose how many epochs, and
-    the temperature of the probabilities; then all windows are trained on. With fewer windows
-    the number of epochs is as set, unless a target or patience asks for validation.
+    the temperature of the probabilities; then all windows are trained on, unless there are forty
+    per class. With fewer than twenty the number of epochs is as set, unless a target or patience
+    asks for validation.
 
     Errors: `OptionError` listing every unknown block, augmentation, activation or weight.
     """
@@ -73,6 +76,10 @@ class FineTune(Training):
     )
     held_out: float = field(
         default=0.2, metadata={"help": "share of windows held out for validation; 0: none"}
+    )
+    window_budget: int = field(
+        default=2400,
+        metadata={"help": "most windows seen in one training: many windows, fewer epochs; 0: any"},
     )
     normalise: str = field(
         default="standard",
@@ -219,6 +226,9 @@ def _adapt(
     if options.until:
         Target.parse(options.until, ("loss", *task.metrics))
     fit, rest = _divide(options, material, seed)
+    if options.window_budget:
+        most = max(_LEAST_EPOCHS, -(-options.window_budget // len(fit)))
+        options = replace(options, epochs=min(options.epochs, most))
     tuning = Tuning(options, encoder, material, task, seed)
     name = type(options).__name__.lower()
     watch("train", {"strategy": name, "windows": len(fit), "held_out": len(rest)})
@@ -227,7 +237,8 @@ def _adapt(
     trained = result.trained
     said = {"stopped": trained.stopped, "epochs": trained.best_epoch, "held_out": len(rest)}
     history = list(trained.history)
-    if len(rest) and trained.stopped in ("epochs", "patience") and trained.best_epoch > 0:
+    few = np.bincount(material.codes).min() < _PLENTY
+    if few and len(rest) and trained.stopped in ("epochs", "patience") and trained.best_epoch > 0:
         watch("train", {"strategy": name, "windows": len(material.codes), "held_out": 0})
         again = replace(options, epochs=trained.best_epoch, until="", patience=0)
         result = tuning.run(np.arange(len(material.codes)), rest[:0], again, watch)
