@@ -1,6 +1,6 @@
 """The verdict: right when there is a difference, silent when there is none."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from edgegraft.evaluate.compare import OutOfFold, Row, cross_validate
 from edgegraft.evaluate.verdict import compare, judge
 from edgegraft.tasks.classification import Classification
 from edgegraft.zoo.backbone import BackboneCard
+from edgegraft.zoo.registry import load_backbone
 from edgegraft_edge.signal import Windows
 
 TASK = Classification()
@@ -109,20 +110,26 @@ def test_difference_is_positive_for_the_lower_loss():
     assert compare(good, bad, windows, task, n_folds=4).mean > 0
 
 
-def test_difference_over_one_unit_has_no_interval():
-    windows = Windows.of(np.zeros((6, 1, 4)), y=list("abcabc"))
-    from dataclasses import replace
-
-    windows = replace(windows, recording=np.array([0, 0, 0, 0, 0, 0]), names=("one",))
+@pytest.mark.parametrize("primary", ["macro_f1", "log_loss"])
+def test_difference_over_one_unit_has_no_interval(primary):
+    windows = Windows.of(np.zeros((6, 1, 4)), y=list("abcabc"), groups=["only one"] * 6)
+    windows = replace(windows, recording=np.zeros(6, dtype=int), start=np.arange(6) * 4)
     rng = np.random.default_rng(5)
-    found = compare(table_of(windows, 1, rng), table_of(windows, 0, rng), windows, TASK, n_folds=2)
-    assert found.low <= -1 or found.n_units > 1
+    good, bad = table_of(windows, 1, rng), table_of(windows, 0, rng)
+    task = Classification(primary=primary)
+    found = compare(good, bad, windows, task, n_folds=2)
+    assert found.mean > 0
+    assert (found.unit, found.n_units) == ("window", 6)  # one recording is no unit to draw from
+
+    good[1:] = np.nan  # only one window was tested by both
+    found = compare(good, bad, windows, task, n_folds=2)
+    assert found.n_units == 1
+    widest = 1.0 if primary == "macro_f1" else np.inf
+    assert (found.low, found.high) == (-widest, widest)
 
 
 def test_folds_are_scored_alike_by_one_worker_and_by_three():
     windows = open_data("synthetic:n=60,seed=3").windows()
-    from edgegraft.zoo.registry import load_backbone
-
     rows = [
         Row(load_backbone("statistics"), "probe", build_strategy("probe"), "control"),
         Row(load_backbone("spectrum"), "trees", build_strategy("trees"), "control"),
@@ -136,3 +143,40 @@ def test_folds_are_scored_alike_by_one_worker_and_by_three():
         assert np.isfinite(one.probabilities).all()
         np.testing.assert_array_equal(one.probabilities, other.probabilities)
     assert seen.count("fold") == 12
+
+
+@dataclass(frozen=True)
+class EndsEarly:
+    """A strategy that is stopped while it trains, and makes do with the best so far."""
+
+    def adapt(self, backbone, train, task, *, seed, watch):
+        try:
+            while True:
+                watch("epoch", {})
+        except KeyboardInterrupt:
+            return build_strategy("probe").adapt(backbone, train, task, seed=seed)
+
+
+def test_what_was_cut_short_by_an_interrupt_is_not_kept():
+    windows = open_data("synthetic:n=60,seed=3").windows()
+    statistics = load_backbone("statistics")
+    rows = [
+        Row(statistics, "slow", EndsEarly(), "control"),
+        Row(statistics, "probe", build_strategy("probe"), "control"),
+    ]
+    kept = []
+
+    def keep(name, make):
+        array = make()
+        kept.append(name)
+        return array
+
+    def watch(event, values):
+        if event == "fold":
+            raise KeyboardInterrupt  # what Ctrl-C does in the main thread
+
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate(rows, windows, folds(windows, 3, seed=0), TASK, seed=0, watch=watch,
+                       keep=keep, workers=4)  # fmt: skip
+    assert kept
+    assert not [name for name in kept if "slow" in name]

@@ -58,6 +58,11 @@ class OutOfFold:
     probabilities: Array
     seconds: float
 
+    @property
+    def tested(self) -> Array:
+        """Bool (n_windows,): which windows were in a fold."""
+        return np.asarray(np.isfinite(self.probabilities).all(axis=1))
+
 
 Keep = Callable[[str, Callable[[], Array]], Array]
 """Returns the array kept under a name, or computes and keeps it: a killed run resumes here."""
@@ -107,6 +112,8 @@ def cross_validate(
             out = np.zeros((len(fold.test), len(classes)))
             columns = [classes.index(name) for name in predictions.classes]
             out[:, columns] = predictions.probabilities
+            if stop.is_set():  # training ends early then, with the best so far: not to be kept
+                raise KeyboardInterrupt
             return out
 
         began = time.perf_counter()
@@ -139,20 +146,18 @@ def _costly_first(rows: Sequence[Row]) -> list[Row]:
 
 def scores_of(table: OutOfFold, windows: Windows, task: Task) -> Mapping[str, float]:
     """All metrics of a row over the windows that were in a fold."""
-    tested = np.isfinite(table.probabilities).all(axis=1)
     codes = windows.codes(task.classes(windows))
     return {
-        name: float(metric(table.probabilities[tested], codes[tested]))
+        name: float(metric(table.probabilities[table.tested], codes[table.tested]))
         for name, metric in task.metrics.items()
     }
 
 
 def intervals_of(table: OutOfFold, windows: Windows, task: Task) -> Mapping[str, Any]:
     """Bootstrap intervals of all metrics of a row, drawn over groups where these are known."""
-    tested = np.isfinite(table.probabilities).all(axis=1)
-    kept = windows.take(tested)
+    kept = windows.take(table.tested)
     codes = kept.codes(task.classes(windows))
-    return intervals(task.metrics, table.probabilities[tested], codes, units_of(kept)[1])
+    return intervals(task.metrics, table.probabilities[table.tested], codes, units_of(kept)[1])
 
 
 def as_row(table: OutOfFold | None, row: Row, windows: Windows, task: Task) -> dict[str, Any]:

@@ -57,8 +57,9 @@ def learning_curve(
         return values
 
     found = []
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        jobs = {count: [pool.submit(score, count, repeat) for repeat in draws] for count in counts}
+    pool = ThreadPoolExecutor(max_workers=workers)
+    jobs = {count: [pool.submit(score, count, repeat) for repeat in draws] for count in counts}
+    try:
         for count in counts:
             table = np.array([job.result() for job in jobs[count]])
             for (name, _), values in zip(rows, table.T, strict=True):
@@ -73,4 +74,6 @@ def learning_curve(
                     }
                 )
             watch("curve", {"labels_per_class": count})
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)  # on Ctrl-C, what has not begun is left
     return found

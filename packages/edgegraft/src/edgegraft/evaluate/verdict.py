@@ -18,6 +18,7 @@ import numpy as np
 from edgegraft.evaluate.bootstrap import intervals
 from edgegraft.evaluate.compare import OutOfFold, Row
 from edgegraft.evaluate.evaluation import units_of
+from edgegraft.evaluate.wording import metric_name
 from edgegraft.tasks.metrics import Tallied, log_loss
 from edgegraft.tasks.task import Metric, Task
 from edgegraft_edge.signal import Array, Windows
@@ -163,7 +164,7 @@ def judge(
         candidate.row,
         control.row,
         difference,
-        _sentence(outcome, candidate.row, control.row, difference),
+        _sentence(candidate.row, control.row, difference),
         shipped,
         why,
     )
@@ -199,19 +200,18 @@ def _ship(
                 f"({100 * SHIP_LEVEL:.0f} % interval {100 * edge.low:.1f} to {100 * edge.high:.1f})"
             )
     return preferred, (
-        "no other row beats it"
+        "the first choice, and no other scored higher"
         if not challengers
-        else f"{challengers[0].row.name} scored higher, but within chance"
+        else f"the first choice; {challengers[0].row.name} scored higher, but within chance"
     )
 
 
 def _score(table: OutOfFold, windows: Windows, task: Task) -> float:
     """The primary metric, higher better; the log loss settles ties."""
-    tested = np.isfinite(table.probabilities).all(axis=1)
-    codes = windows.codes(task.classes(windows))[tested]
+    codes = windows.codes(task.classes(windows))[table.tested]
     metric = task.metrics[task.primary]
     sign = -1 if getattr(metric, "better", "higher") == "lower" else 1
-    probabilities = table.probabilities[tested]
+    probabilities = table.probabilities[table.tested]
     return sign * metric(probabilities, codes) - 1e-6 * log_loss(probabilities, codes)
 
 
@@ -244,18 +244,18 @@ def _named(row: Row | None) -> dict[str, str] | None:
     )
 
 
-def _sentence(outcome: Outcome, candidate: Row, control: Row, difference: Difference) -> str:
-    what = {
-        "helped": "Transfer helped",
-        "hurt": "Transfer hurt",
-        "undecided": "Undecided whether transfer helped",
-    }[outcome]
-    if not candidate.pretrained:
-        what = "No pretrained weights took part, so there was no transfer to judge"
+def _sentence(candidate: Row, control: Row, difference: Difference) -> str:
+    """The evidence, which an outcome stands before: "undecided: a/probe ..."."""
+    level = f"{100 * difference.level:.0f} % interval"
+    points, low, high = (
+        f"{100 * value:+.1f}".replace("-0.0", "+0.0")
+        for value in (difference.mean, difference.low, difference.high)
+    )
+    interval = f"{level} {low} to {high}, " if difference.n_units > 1 else ""
+    unit = difference.unit if difference.n_units == 1 else difference.unit + "s"
+    no_transfer = "" if candidate.pretrained else "no pretrained weights took part; "
     return (
-        f"{what}: {candidate.name} against the best control {control.name}, "
-        f"{100 * difference.mean:+.1f} points of {difference.metric} "
-        f"({100 * difference.level:.0f} % interval {100 * difference.low:+.1f} to "
-        f"{100 * difference.high:+.1f}, {difference.n_units} {difference.unit}s, "
-        f"{difference.n_folds} folds)"
+        f"{no_transfer}{candidate.name} is {points} points of {metric_name(difference.metric)} "
+        f"from the best control, {control.name} "
+        f"({interval}{difference.n_units} {unit}, {difference.n_folds} folds)"
     )
