@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import edgegraft as eg
 from edgegraft.recipe import Recipe
+from edgegraft.zoo.conv1d import Conv1d
 from edgegraft_edge.errors import DataError, OptionError
 
 QUICK = {"backbone": "statistics", "strategy": "probe", "folds": 3,
@@ -100,10 +101,43 @@ def test_class_in_one_group_only_is_compared_without_groups_and_said():
     assert any("flatter" in note for note in run.summary["warnings"])
 
 
-def test_test_data_of_other_channels_is_refused():
-    other = eg.Windows.of(np.zeros((4, 7, 128)), y=list("abab"))
-    with pytest.raises(DataError, match="test-differs"):
-        eg.adapt(DATA, test=other, **QUICK)
+def test_test_data_is_bound_to_the_training_data_by_name(run):
+    windows = eg.open_data("synthetic:n=60,seed=9").windows()
+    order = [2, 0, 1]
+    spec = replace(windows.spec, channels=tuple(windows.spec.channels[i] for i in order))
+    turned = replace(windows, x=windows.x[:, order], spec=spec)
+    here, there = (eg.adapt(DATA, test=test, curve=False, **QUICK) for test in (windows, turned))
+    assert here.summary["evaluation"] == there.summary["evaluation"]
+    assert here.summary["evaluation"]["on"] == "test data"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda w: eg.Windows.of(np.zeros((4, 7, 100)), y=list("abab")), "channel-count"),
+        (lambda w: replace(w, x=w.x[:, :, :64]), "test-differs"),
+        (lambda w: replace(w, spec=replace(w.spec, rate_hz=100.0)), "rate-mismatch"),
+        (
+            lambda w: replace(
+                w, spec=replace(w.spec, channels=tuple(map(eg.Channel, ("x", "acc_y", "acc_z"))))
+            ),
+            "channel-missing",
+        ),
+    ],
+)
+def test_test_data_of_another_kind_is_refused(change, code):
+    with pytest.raises(DataError, match=code):
+        eg.adapt(DATA, test=change(eg.open_data(DATA).windows()), **QUICK)
+
+
+def test_windows_too_short_for_some_backbones_are_compared_without_them():
+    windows = eg.open_data("synthetic:n=60,seed=1,rate_hz=3").windows()
+    assert windows.x.shape[2] == 6  # MiniRocket needs nine
+    run = eg.adapt(windows, folds=2, options={"scratch.epochs": 1, "finetune.epochs": 1,
+                                              "gradual.epochs": 1})  # fmt: skip
+    assert "minirocket" not in {row["backbone"] for row in run.summary["controls"]}
+    assert "minirocket" not in run.adapted.lineage["backbones"]
+    assert run.bundle.predict(windows).probabilities.shape == (60, 3)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +187,25 @@ def test_killed_run_resumes_where_it_was(tmp_path):
     fresh = eg.adapt(DATA, curve=False, **QUICK)
     assert resumed.summary["candidates"][0]["metrics"] == fresh.summary["candidates"][0]["metrics"]
     assert not (tmp_path / "run/work").exists()
+
+
+def test_resuming_never_takes_what_other_weights_said(tmp_path):
+    first, second = (
+        replace(encoder, card=replace(encoder.card, name="own", kind="pretrained"))
+        for encoder in (Conv1d.random(1), Conv1d.random(2))
+    )
+    options = {"strategy": "probe", "folds": 2, "options": {"scratch.epochs": 1}, "curve": False}
+
+    def stop(event, values):
+        if event == "stage" and values["name"] == "fit":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        eg.adapt(DATA, backbone=first, out=tmp_path / "run", watch=stop, **options)
+    assert list((tmp_path / "run/work").glob("*.kept"))
+    resumed = eg.adapt(DATA, backbone=second, out=tmp_path / "run", **options)
+    fresh = eg.adapt(DATA, backbone=second, **options)
+    assert resumed.summary["candidates"][0]["metrics"] == fresh.summary["candidates"][0]["metrics"]
 
 
 def test_recipe_of_other_keys_is_refused_whole():

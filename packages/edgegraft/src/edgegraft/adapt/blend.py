@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from edgegraft.adapt.adapted import SMALLEST, Adapted, Member
-from edgegraft.adapt.expert import Expert, fit_ridge_expert, fit_trees_expert, prepare
+from edgegraft.adapt.expert import Expert, Material, fit_ridge_expert, fit_trees_expert, prepare
 from edgegraft.adapt.probe import assemble, lineage_of
 from edgegraft.adapt.ridge import log_loss, softmax
 from edgegraft.adapt.strategy import Watch, unwatched
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
 from edgegraft.zoo.registry import load_backbone
+from edgegraft_edge.errors import DataError
 from edgegraft_edge.signal import Array, Windows
 
 MILD: tuple[float, ...] = tuple(float(t) for t in np.geomspace(0.35, 1.25, 15))
@@ -56,24 +58,14 @@ class Blend:
     ) -> Adapted:
         """Fit every expert on the labelled windows of `train`, and weigh them."""
         material = prepare(train, task, self.normalise)
-        others = [load_backbone(name) for name in self.partners if name != backbone.card.name]
-        backbones = (backbone, *others)
-        experts = [
-            fit_ridge_expert(each, material, seed=seed, balanced=self.balanced, copies=self.copies)
-            for each in backbones
-        ]
-        experts += [
-            fit_trees_expert(
-                load_backbone(name), material, seed=seed, n_trees=self.n_trees, copies=self.copies
-            )
-            for name in self.trees
-        ]
+        experts = self._experts(backbone, material, seed)
         weights = weigh(experts, material.codes, self.prior)
         members = tuple(
             Member(expert.backbone, expert.head, float(weight))
             for expert, weight in zip(experts, weights, strict=True)
         )
-        lineage = lineage_of("blend", self, backbones, seed)
+        backbones = {expert.backbone.card.name: expert.backbone for expert in experts}
+        lineage = lineage_of("blend", self, tuple(backbones.values()), seed)
         lineage["weights"] = {
             f"{expert.backbone.card.name}+{type(expert.head).__name__}": round(float(weight), 4)
             for expert, weight in zip(experts, weights, strict=True)
@@ -81,6 +73,27 @@ class Blend:
         temperature = best_temperature(experts, weights, material.codes)
         lineage["temperature"] = round(temperature, 4)
         return assemble(material, members, train, lineage, temperature)
+
+    def _experts(self, backbone: Backbone, material: Material, seed: int) -> list[Expert]:
+        """The backbone with a ridge head, and all partners that can take these windows."""
+
+        def ridge(each: Backbone) -> Expert:
+            return fit_ridge_expert(
+                each, material, seed=seed, balanced=self.balanced, copies=self.copies
+            )
+
+        def trees(each: Backbone) -> Expert:
+            return fit_trees_expert(
+                each, material, seed=seed, n_trees=self.n_trees, copies=self.copies
+            )
+
+        experts = [ridge(backbone)]
+        partners = [name for name in self.partners if name != backbone.card.name]
+        for fit, names in ((ridge, partners), (trees, self.trees)):
+            for name in names:
+                with suppress(DataError):  # MiniRocket, say, needs nine timepoints
+                    experts.append(fit(load_backbone(name)))
+        return experts
 
 
 def weigh(experts: Sequence[Expert], codes: Array, prior: float, steps: int = 200) -> Array:

@@ -25,7 +25,8 @@ class Ranked:
     Attributes:
         score: the task's primary metric on left-out windows; None where it could not be had.
         log_loss: of the left-out probabilities; the ranking goes by it, lower better.
-        seconds: embedding and head together; `head_seconds` the head alone.
+        seconds: embedding and head together.
+        usable: whether it can take these windows at all; `because` says why not.
     """
 
     backbone: str
@@ -36,6 +37,7 @@ class Ranked:
     seconds: float
     chosen: bool = False
     because: str = ""
+    usable: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,6 +62,7 @@ def rank_backbones(
     for backbone in backbones:
         began = time.perf_counter()
         score = loss = None
+        usable = True
         try:
             left_out = fit_ridge_expert(backbone, material, seed=seed).left_out
             how = "groups left out whole" if material.groups is not None else "one left out"
@@ -70,6 +73,7 @@ def rank_backbones(
                 score = float(task.metrics[task.primary](left_out, material.codes))
                 loss = log_loss(left_out, material.codes)
         except EdgegraftError as error:
+            usable = False
             because = f"cannot be used: {error.problems[0].found}: {error.problems[0].why}"
         rows.append(
             Ranked(
@@ -80,13 +84,14 @@ def rank_backbones(
                 len(material.codes),
                 round(time.perf_counter() - began, 4),
                 because=because,
+                usable=usable,
             )
         )
         watch("rank", {"backbone": backbone.card.name, "score": score})
     order = {"pretrained": 0, "fixed": 1, "random": 2}
     rows.sort(
         key=lambda row: (
-            "cannot" in row.because,
+            not row.usable,
             np.inf if row.log_loss is None else row.log_loss,
             order[row.kind],
         )

@@ -1,0 +1,200 @@
+"""What a run found out, and the same in plain values: a summary for scripts, a report to read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from edgegraft.adapt.adapted import Adapted
+from edgegraft.adapt.select import Ranked
+from edgegraft.adapt.strategy import Watch
+from edgegraft.data.split import Fold
+from edgegraft.evaluate.compare import OutOfFold, Row, as_row
+from edgegraft.evaluate.evaluation import Evaluation
+from edgegraft.evaluate.verdict import Verdict
+from edgegraft.recipe import Recipe
+from edgegraft.tasks.task import Task
+from edgegraft_edge import __version__, bundle, runner
+from edgegraft_edge.bundle import Bundle
+from edgegraft_edge.signal import Array, Windows
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows scored on the same folds of the same windows.
+
+    Attributes:
+        windows: the labelled windows that were trained on.
+        rows: what was compared; the first is preferred.
+        folds: empty where nothing could be left out, and then there are no `tables`.
+        tables: what each row says of windows it did not see.
+        notes: what is not as it was asked for.
+    """
+
+    windows: Windows
+    task: Task
+    rows: tuple[Row, ...]
+    folds: tuple[Fold, ...]
+    tables: tuple[OutOfFold, ...]
+    notes: tuple[str, ...] = ()
+
+    def table_of(self, row: Row) -> OutOfFold | None:
+        """What a row says out of fold; None where nothing was compared."""
+        return next((table for table in self.tables if table.row.name == row.name), None)
+
+    @cached_property
+    def lines(self) -> tuple[dict[str, Any], ...]:
+        """One mapping of plain values for each row, with its scores if it has some."""
+        return tuple(as_row(self.table_of(row), row, self.windows, self.task) for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a run found out.
+
+    Attributes:
+        recipe: what was asked.
+        ranking: the backbones and why one was chosen.
+        compared: the rows on their folds.
+        verdict: whether transfer helped, and what ships.
+        adapted, bundle: what ships, here and for a device.
+        evaluation: its scores, on what `scored_on` says; None where there is nothing to score on.
+        curve: scores over growing numbers of labels.
+        training: epochs by training.
+        seconds: from the data to here.
+    """
+
+    recipe: Recipe
+    ranking: tuple[Ranked, ...]
+    compared: Comparison
+    verdict: Verdict
+    adapted: Adapted
+    bundle: Bundle
+    evaluation: Evaluation | None
+    scored_on: str
+    curve: list[dict[str, Any]]
+    training: Mapping[str, list[Mapping[str, Any]]]
+    seconds: float
+
+
+def summary(found: Findings) -> dict[str, Any]:
+    """What ``adapt --json`` prints."""
+    compared, scored = found.compared, found.evaluation
+    lines = compared.lines if compared.tables else ()
+    return {
+        "verdict": found.verdict.outcome,
+        "because": found.verdict.because,
+        "difference": found.verdict.as_dict()["difference"],
+        "shipped": _shipped(found.verdict),
+        "candidates": [line for line in lines if line["role"] == "candidate"],
+        "controls": [line for line in lines if line["role"] == "control"],
+        "evaluation": {"on": found.scored_on, "n": scored.n, "metrics": dict(scored.metrics)}
+        if scored
+        else None,
+        "n_labelled": len(compared.windows),
+        "seconds": round(found.seconds, 2),
+        "warnings": list(compared.notes),
+    }
+
+
+def report(found: Findings) -> dict[str, Any]:
+    """What the pages of the report are made of."""
+    compared, scored = found.compared, found.evaluation
+    shipped = found.verdict.shipped.name
+    lines = [
+        line | {"shipped": row.name == shipped}
+        for row, line in zip(compared.rows, compared.lines, strict=True)
+    ]
+    return {
+        "title": f"Adapted to {found.recipe.data}",
+        "created": now(),
+        "edgegraft_version": __version__,
+        "verdict": found.verdict.as_dict(),
+        "shipped": _shipped(found.verdict),
+        "rows": lines,
+        "selection": [row.as_dict() for row in found.ranking],
+        "evaluation": scored.as_dict() | {"on": found.scored_on} if scored else {},
+        "learning_curve": found.curve,
+        "embedding_map": _map(found),
+        "training": [{"name": name, "epochs": epochs} for name, epochs in found.training.items()],
+        "cost": {
+            "seconds_total": round(found.seconds, 2),
+            "size_kib": round(found.adapted.program.size_bytes / 1024, 1),
+            "bundle_kib": round(len(bundle.to_bytes(found.bundle)) / 1024, 1),
+            "latency_ms": runner.latency_ms(found.adapted.program.run, found.bundle),
+        },
+        "data": _data(compared.windows),
+        "lineage": dict(found.adapted.lineage),
+        "recipe": found.recipe.to_toml(),
+        "warnings": [*compared.notes, *(scored.warnings if scored else ())],
+    }
+
+
+def noting_epochs(watch: Watch, training: dict[str, list[Mapping[str, Any]]]) -> Watch:
+    """A watch that also keeps the epochs of each first fold, and of the final fit."""
+
+    def noted(event: str, values: Mapping[str, Any]) -> None:
+        if event == "epoch" and values.get("fold", 1) == 1:
+            name = f"{values['row']}, first fold" if "row" in values else "final fit"
+            training.setdefault(name, []).append(
+                {key: value for key, value in values.items() if key not in ("row", "fold")}
+            )
+        watch(event, values)
+
+    return noted
+
+
+def now() -> str:
+    """The time in ISO 8601, to the second."""
+    return datetime.now(UTC).replace(microsecond=0).isoformat()
+
+
+def _shipped(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "backbone": verdict.shipped.backbone.card.name,
+        "strategy": verdict.shipped.strategy_name,
+        "pretrained": verdict.shipped.pretrained,
+        "because": verdict.shipped_because,
+    }
+
+
+def _map(found: Findings) -> dict[str, Any]:
+    """Embeddings of the first backbone that ships, windows marked that were guessed wrongly."""
+    from edgegraft.evaluate.report import embedding_map
+
+    windows, adapted = found.compared.windows, found.adapted
+    backbone = adapted.members[0].backbone
+    return embedding_map(
+        backbone.embed(adapted.steps.run(windows.x)),
+        windows.y,
+        windows.groups,
+        _guesses(found) == windows.y,
+        explains=f"embeddings of {backbone.card.name}, two principal components",
+    )
+
+
+def _guesses(found: Findings) -> Array:
+    """What ships says of each window (n_windows,): out of fold where it can be, else fitted."""
+    fitted = found.adapted.predict(found.compared.windows).labels
+    table = found.compared.table_of(found.verdict.shipped)
+    if table is None:
+        return fitted
+    best = np.nan_to_num(table.probabilities).argmax(axis=1)
+    return np.where(table.tested, np.asarray(found.adapted.classes)[best], fitted)
+
+
+def _data(windows: Windows) -> dict[str, Any]:
+    labels, counts = np.unique(windows.y, return_counts=True)
+    return {
+        "n_windows": len(windows),
+        "n_channels": windows.spec.n_channels,
+        "n_timepoints": windows.spec.n_timepoints,
+        "rate_hz": windows.spec.rate_hz,
+        "classes": dict(zip(labels.tolist(), counts.tolist(), strict=True)),
+        "n_groups": len(set(windows.groups.tolist()) - {""}),
+    }
