@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from edgegraft.adapt.augment import AUGMENTATIONS
+from edgegraft.adapt.calibration import best_temperature, log_loss, softmax
 from edgegraft.adapt.finetune import FineTune, Gradual, Scratch
-from edgegraft.adapt.network import best_temperature, class_weights, loss_of, start_head
-from edgegraft.adapt.ridge import softmax
+from edgegraft.adapt.network import class_weights, loss_of, start_head
+from edgegraft.adapt.tuning import TEMPERATURES
 from edgegraft.tasks.classification import Classification
 from edgegraft.testing import check_strategy, sample_windows
 from edgegraft.zoo.conv1d import Conv1d
@@ -270,9 +271,13 @@ def test_temperature_cools_what_is_too_sure_and_trusts_few_windows_little():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(300, 3))
     codes = np.array([rng.choice(3, p=p) for p in softmax(logits)])
-    assert 0.8 < best_temperature(logits, codes) < 1.25
-    assert 3 < best_temperature(4 * logits, codes) < 5
-    assert best_temperature(4 * logits[:4], codes[:4]) < best_temperature(4 * logits, codes)
+    found, loss = best_temperature(logits, codes, TEMPERATURES)
+    assert 0.8 < found < 1.25
+    assert loss == pytest.approx(log_loss(softmax(logits / found), codes))
+    found, _ = best_temperature(4 * logits, codes, TEMPERATURES)
+    assert 3 < found < 5
+    cautious, _ = best_temperature(4 * logits[:4], codes[:4], TEMPERATURES, caution=2.0)
+    assert abs(np.log(cautious)) < abs(np.log(found))
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "binary-cross-entropy", "mse"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from edgegraft.adapt.ridge import fit_ridge, log_loss, softmax
+from edgegraft.adapt.ridge import fit_ridge
 from edgegraft.zoo.backbone import Backbone, BackboneCard
 from edgegraft_edge.errors import OptionError, Problem, nearest
 from edgegraft_edge.heads import DenseHead, LinearHead
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 ActivationName = Literal["relu", "leaky-relu", "sigmoid", "tanh"]
 ENCODER, HEAD = "encoder.", "head."
-TEMPERATURES = np.geomspace(0.25, 8.0, 41)
 _TINY = 1e-6
 
 
@@ -215,19 +214,6 @@ def loss_of(name: str, logits: Tensor, codes: Tensor, weights: Tensor) -> Tensor
             each = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
             each = each.sum(dim=1)
     return (each * weights).sum() / weights.sum()
-
-
-def best_temperature(logits: Array, codes: Array) -> float:
-    """What logits are to be divided by for the lowest log loss (Guo et al., ICML 2017).
-
-    With so few windows as are held out of a small training set the answer is drawn toward 1,
-    as if two further windows spoke for it.
-    """
-    strength = 2.0 / len(codes)
-    losses = [
-        log_loss(softmax(logits / t), codes) + strength * np.log(t) ** 2 for t in TEMPERATURES
-    ]
-    return float(TEMPERATURES[int(np.argmin(losses))])
 
 
 def class_weights(text: str, classes: Sequence[str], codes: Array) -> Array:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from edgegraft.adapt.calibration import log_loss
 from edgegraft.adapt.expert import fit_ridge_expert, prepare
-from edgegraft.adapt.ridge import log_loss
 from edgegraft.adapt.strategy import Watch, unwatched
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgegraft.adapt.augment import Augmentation, chosen
+from edgegraft.adapt.calibration import best_temperature, softmax
 from edgegraft.adapt.expert import Material
 from edgegraft.adapt.loop import Lesson, Target, Trained, train
 from edgegraft.adapt.network import (
     ENCODER,
     HeadShape,
     Trainable,
-    best_temperature,
     class_weights,
     loss_of,
     start_head,
 )
-from edgegraft.adapt.ridge import log_loss, softmax
 from edgegraft.adapt.strategy import Watch
 from edgegraft.fingerprint import fingerprint
 from edgegraft.tasks.task import Task
@@ -32,6 +31,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from edgegraft.adapt.finetune import FineTune
+
+
+TEMPERATURES = np.geomspace(0.25, 8.0, 41)
+_CAUTION = 2.0  # few windows are held out of a small training set: they must not decide alone
 
 
 @dataclass(frozen=True)
@@ -137,8 +140,9 @@ class Tuning:
         found = []
         for mix in mixes:
             logits = self._logits(tuned.shape, tuned.mixed(mix), rest)
-            temperature = best_temperature(logits, self.material.codes[rest])
-            loss = log_loss(softmax(logits / temperature), self.material.codes[rest])
+            temperature, loss = best_temperature(
+                logits, self.material.codes[rest], TEMPERATURES, caution=_CAUTION
+            )
             found.append((loss, -mix, temperature))
         loss, negative, temperature = min(found)
         return -negative, temperature, loss
