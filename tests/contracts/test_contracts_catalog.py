@@ -23,6 +23,7 @@ from edgegraft.testing import (
 from edgegraft.testing.runtimes import sample_bundle
 from edgegraft.zoo.registry import list_backbones, load_backbone
 from edgegraft_edge import backends
+from edgegraft_edge.errors import OptionError
 
 BACKBONES = [card.name for card in list_backbones()]
 
@@ -40,6 +41,29 @@ def test_step_keeps_the_contract(name):
 @pytest.mark.parametrize("name", catalog.names("strategies"))
 def test_strategy_keeps_the_contract(name):
     check_strategy(build_strategy(name), load_backbone("conv1d-random"), Classification())
+
+
+TRAINS = ("finetune", "gradual", "scratch")
+FIXED = [card.name for card in list_backbones() if card.kind == "fixed"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name != "conv1d-random"])
+@pytest.mark.parametrize("name", catalog.names("strategies"))
+def test_strategy_keeps_the_contract_on_every_backbone(name, backbone):
+    if name in TRAINS and backbone in FIXED:
+        pytest.skip("fixed features have no weights to train; that they are refused is tested")
+    check_strategy(build_strategy(name), load_backbone(backbone), Classification())
+
+
+@pytest.mark.parametrize("backbone", FIXED)
+@pytest.mark.parametrize("name", TRAINS)
+def test_strategy_that_trains_refuses_fixed_features(name, backbone):
+    with pytest.raises(OptionError) as caught:
+        build_strategy(name).adapt(
+            load_backbone(backbone), sample_windows(), Classification(), seed=0
+        )
+    assert caught.value.code == "backbone-fixed"
 
 
 @pytest.mark.parametrize("name", catalog.names("tasks"))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pytest
-from outside_parts import Levels
+from outside_parts import Levels, NearestMean
 
+from edgegraft.adapt.strategy import unwatched
+from edgegraft.tasks.classification import Classification
 from edgegraft.testing import (
     BACKBONE_CHECKS,
     STEP_CHECKS,
     assert_agrees,
     check_backbone,
     check_step,
+    check_strategy,
     sample_windows,
 )
 from edgegraft_edge import steps
@@ -110,6 +113,82 @@ def test_a_right_backbone_passes_every_check():
 def test_a_wrong_backbone_is_named_by_its_check(backbone, caught_by):
     with pytest.raises(AssertionError) as caught:
         check_backbone(backbone)
+    assert f"\n  {caught_by}: " in str(caught.value)
+
+
+@dataclass(frozen=True)
+class NoHelp(NearestMean):
+    loudness: float = 1.0
+
+
+class Thawing(NearestMean):
+    def adapt(self, backbone, train, task, *, seed, watch=unwatched):
+        train.x[0] = 0.0
+        return super().adapt(backbone, train, task, seed=seed, watch=watch)
+
+
+class Elsewhere(NearestMean):
+    """Its program is that of a model a little less sure than the one that answers here."""
+
+    def adapt(self, backbone, train, task, *, seed, watch=unwatched):
+        adapted = super().adapt(backbone, train, task, seed=seed, watch=watch)
+
+        class Torn(type(adapted)):
+            @property
+            def program(self):
+                return replace(adapted, temperature=1.05).program
+
+        return Torn(**{entry.name: getattr(adapted, entry.name) for entry in fields(adapted)})
+
+
+class Guesses(NearestMean):
+    def adapt(self, backbone, train, task, *, seed, watch=unwatched):
+        mixed = replace(train, y=np.random.default_rng(0).permutation(train.y))
+        return super().adapt(backbone, mixed, task, seed=seed, watch=watch)
+
+
+class Unseeded(NearestMean):
+    def adapt(self, backbone, train, task, *, seed, watch=unwatched):
+        sharper = NearestMean(sharpness=float(rng.uniform(0.01, 0.2)))
+        return sharper.adapt(backbone, train, task, seed=seed, watch=watch)
+
+
+class WantsLabels(NearestMean):
+    def adapt(self, backbone, train, task, *, seed, watch=unwatched):
+        assert train.labelled.all()
+        return super().adapt(backbone, train, task, seed=seed, watch=watch)
+
+
+class WantsMany(NearestMean):
+    def adapt(self, backbone, train, task, *, seed, watch=unwatched):
+        assert np.unique(train.y, return_counts=True)[1].min() > 1
+        return super().adapt(backbone, train, task, seed=seed, watch=watch)
+
+
+class Opaque(NearestMean):
+    def adapt(self, backbone, train, task, *, seed, watch=unwatched):
+        adapted = super().adapt(backbone, train, task, seed=seed, watch=watch)
+        return replace(adapted, lineage={"options": self})
+
+
+@pytest.mark.parametrize(
+    ("strategy", "caught_by"),
+    [
+        (NoHelp(), "options"),
+        (Thawing(), "leaves_input"),
+        (Elsewhere(), "portable"),
+        (Guesses(), "learns"),
+        (Unseeded(), "repeats"),
+        (WantsLabels(), "unlabelled"),
+        (WantsMany(), "single_member"),
+        (Opaque(), "lineage"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_wrong_strategy_is_named_by_its_check(strategy, caught_by):
+    check_strategy(NearestMean(), Levels(), Classification())
+    with pytest.raises(AssertionError) as caught:
+        check_strategy(strategy, Levels(), Classification())
     assert f"\n  {caught_by}: " in str(caught.value)
 
 

@@ -196,6 +196,12 @@ def test_equal_constants_are_kept_once_and_bytes_repeat():
     )
 
 
+def test_a_model_holds_nothing_that_no_node_reads():
+    model = onnx.load_from_string(emit(CASES["trees"], N_CHANNELS, N_TIMEPOINTS))
+    read = {name for node in model.graph.node for name in node.input}
+    assert {tensor.name for tensor in model.graph.initializer} <= read
+
+
 def test_names_axes_and_opset_of_the_model():
     model = onnx.load_from_string(emit(program_of("mean", axes=[2], keepdims=False), 3, 20))
     (given_input,), (given_output,) = model.graph.input, model.graph.output

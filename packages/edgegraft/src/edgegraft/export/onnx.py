@@ -114,7 +114,7 @@ def emit(
                     OUTPUT, float32, ["n_windows", *shapes[program.output][1:]]
                 )
             ],
-            list(graph.initialisers.values()),
+            graph.used(),
         ),
         producer_name="edgegraft",
         ir_version=IR_VERSION,

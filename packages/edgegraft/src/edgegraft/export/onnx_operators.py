@@ -49,6 +49,11 @@ class Graph:
             self.arrays[name], self.shapes[name] = array, array.shape
         return str(self.initialisers[key].name)
 
+    def used(self) -> list[Any]:
+        """The initialisers that a node reads; others have become attributes, as of trees."""
+        read = {name for node in self.nodes for name in node.input}
+        return [tensor for tensor in self.initialisers.values() if tensor.name in read]
+
     def number(self, name: str) -> str:
         """The same value, as float32 where it is an integer constant."""
         array = self.arrays.get(name)

@@ -16,6 +16,8 @@ from edgegraft_edge.signal import Array, Windows
 
 TOLERANCE = 1e-4
 TIES = 1e-3
+CANCELLED = 3e-4
+"""What one value in a thousand may be off by: where large terms cancel, few digits are left."""
 Check = Callable[..., None]
 _COMPARING = frozenset({"greater", "round", "trees"})
 
@@ -28,10 +30,12 @@ def sample_windows(
     *,
     seed: int = 0,
     rate_hz: float = 50.0,
+    noise: float = 0.1,
 ) -> Windows:
     """Labelled windows that any backbone can tell apart: each class has its own tone and level.
 
-    Groups are ``g0`` to ``g3`` in turn; class names are not in alphabetical order of their code.
+    With `noise` of 3 nobody is sure any more. Groups are ``g0`` to ``g3`` in turn; class names
+    are not in alphabetical order of their code.
 
     >>> windows = sample_windows(n_channels=2, n_timepoints=32)
     >>> windows.x.shape, windows.classes
@@ -44,7 +48,7 @@ def sample_windows(
     phase = rng.uniform(0, 2 * np.pi, size=(len(code), n_channels, 1))
     gain = 1.0 + 0.5 * np.arange(n_channels)[:, None]
     tone = np.sin(2 * np.pi * (2 + 3 * code[:, None, None]) * time + phase)
-    x = gain * tone + 0.5 * code[:, None, None] + 0.1 * rng.normal(size=tone.shape)
+    x = gain * tone + 0.5 * code[:, None, None] + noise * rng.normal(size=tone.shape)
     return Windows.of(
         x,
         y=[words[index] for index in code],
@@ -118,8 +122,8 @@ def _onnx(program: Program, x: Array) -> Array:
 def assert_portable(program: Program, x: Array, expected: Array, *, size: float = 0.0) -> None:
     """Assert that a program, saved and loaded, and as ONNX graph, gives `expected`.
 
-    One value in a thousand may be off by more than `TOLERANCE`: by ten times that where sums
-    cancel; by anything where the program compares and a value sits on the threshold.
+    One value in a thousand may be off by more than `TOLERANCE`: by up to `CANCELLED`, or by
+    anything where the program compares and a value sits on the threshold.
     """
     text = json.dumps(program.as_dict())
     loaded = Program.from_dict(json.loads(text), tensors.load(tensors.dump(program.constants)))
@@ -129,7 +133,7 @@ def assert_portable(program: Program, x: Array, expected: Array, *, size: float 
     for found in (interpreted, _onnx(program, x)):
         assert_agrees(found, expected, ties=TIES, size=size)
         if not compares:
-            assert_agrees(found, expected, tolerance=10 * TOLERANCE, size=size)
+            assert_agrees(found, expected, tolerance=CANCELLED, size=size)
 
 
 def assert_untouched(windows: Windows, copy: Windows) -> None:

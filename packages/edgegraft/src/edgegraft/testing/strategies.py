@@ -79,8 +79,10 @@ def _leaves_input(trial: _Trial) -> None:
 
 
 def _portable(trial: _Trial) -> None:
-    expected = trial.adapted.predict(trial.test).probabilities
-    assert_portable(trial.adapted.program, trial.test.x, expected, size=1)
+    # Of easy windows every model is sure, and 0 and 1 agree whatever was computed on the way.
+    train, test = (sample_windows(seed=seed, noise=3.0) for seed in (0, 1))
+    adapted = trial.again(train)
+    assert_portable(adapted.program, test.x, adapted.predict(test).probabilities, size=1)
 
 
 def _watch(trial: _Trial) -> None:
