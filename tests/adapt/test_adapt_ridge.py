@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from edgegraft.adapt.copies import MOST_ROWS, n_copies, vary
-from edgegraft.adapt.ridge import fit_ridge, left_out_blocks, softmax, with_copies
+from edgegraft.adapt.leave_out import bundle_blocks, left_out_blocks, with_copies
+from edgegraft.adapt.ridge import fit_ridge, softmax
 
 
 def refitted_scores(z, codes, n_classes, strength, blocks, n_scored):
@@ -100,3 +101,40 @@ def test_copies_keep_shape_mean_and_seed(n, count, length, seed):
 def test_copies_stop_where_labels_are_many():
     assert n_copies(MOST_ROWS, 7) == 0
     assert all((n_copies(n, 7) + 1) * n <= MOST_ROWS for n in range(1, MOST_ROWS))
+
+
+def test_emphasis_finds_the_feature_that_tells():
+    rng = np.random.default_rng(5)
+    codes = np.repeat([0, 1], 12)
+    z = rng.normal(size=(24, 200))
+    z[:, 0] += 3.0 * codes
+    fresh = rng.normal(size=(400, 200))
+    truth = np.repeat([0, 1], 200)
+    fresh[:, 0] += 3.0 * truth
+    right = {
+        power: (fit_ridge(z, codes, 2, emphasis=power).head.scores(fresh).argmax(axis=1) == truth)
+        for power in (0.0, 0.5)
+    }
+    assert right[0.5].mean() > right[0.0].mean() + 0.05
+
+
+def test_emphasis_does_not_flatter_what_is_left_out():
+    rng = np.random.default_rng(6)
+    codes = np.tile([0, 1], 20)
+    noise = rng.normal(size=(40, 500))
+    fit = fit_ridge(noise, codes, 2, emphasis=0.5)
+    assert (
+        fit.log_loss > 0.6
+    )  # nothing can be known: about log 2, not the much lower loss of a leak
+
+
+def test_parts_keep_blocks_whole_and_every_class():
+    codes = np.repeat([0, 1, 2], 8)
+    groups = np.tile(np.repeat(list("abcd"), 2), 3)
+    blocks = left_out_blocks(codes, groups, 3)
+    parts = bundle_blocks(blocks, codes, 0, n_parts=3)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(24))
+    for part in parts:
+        rest = np.setdiff1d(np.arange(24), part)
+        assert set(codes[rest]) == {0, 1, 2}
+        assert not set(groups[part]) & set(groups[rest])

@@ -147,6 +147,7 @@ def test_windows_too_short_for_some_backbones_are_compared_without_them():
         ({"strategy": "prob"}, "name-unknown"),
         ({"options": {"probe.hed": 1}}, "option-unknown"),
         ({"folds": 1}, "folds-range"),
+        ({"folds": "group"}, "folds-range"),
         ({"labels_per_class": 0}, "labels-range"),
     ],
 )

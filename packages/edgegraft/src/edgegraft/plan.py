@@ -11,7 +11,7 @@ import numpy as np
 from edgegraft.adapt.network import Trainable
 from edgegraft.adapt.select import Ranked
 from edgegraft.adapt.strategy import build_strategy
-from edgegraft.data.split import Fold, folds
+from edgegraft.data.split import Fold, folds, leave_one_group_out
 from edgegraft.evaluate.compare import Role, Row
 from edgegraft.zoo.backbone import Backbone
 from edgegraft.zoo.registry import list_backbones, load_backbone
@@ -104,12 +104,17 @@ def _shipped_network() -> Backbone | None:
     return None
 
 
-def plan_folds(windows: Windows, count: int, seed: int) -> tuple[tuple[Fold, ...], str]:
+def plan_folds(windows: Windows, count: int | str, seed: int) -> tuple[tuple[Fold, ...], str]:
     """As many folds as the labels allow, up to `count`; none if nothing can be left out.
 
     Where groups make it impossible, because a class is in one group only, recordings are kept
-    whole instead. What is not as asked stands in the note.
+    whole instead. What is not as asked stands in the note. With "groups" for a count every
+    group is a fold of its own.
+
+    Errors: `SplitError` when "groups" are asked for and do not allow it.
     """
+    if isinstance(count, str):
+        return leave_one_group_out(windows), ""
     problem = ""
     attempts = [(windows, "")]
     if windows.has_groups:

@@ -10,6 +10,9 @@ from typing import Any
 
 from edgegraft_edge.errors import OptionError, Problem, nearest
 
+GROUPS = "groups"
+"""Instead of a number of folds: leave out one group at a time."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -27,7 +30,10 @@ class Recipe:
     labels_per_class: int | None = field(
         default=None, metadata={"help": "use only this many labelled windows of each class"}
     )
-    folds: int = field(default=5, metadata={"help": "folds of the comparison with the controls"})
+    folds: int | str = field(
+        default=5,
+        metadata={"help": 'folds of the comparison with the controls; "groups": one per group'},
+    )
     seed: int = field(default=0, metadata={"help": "fixes every random choice"})
     data_options: Mapping[str, Any] = field(
         default_factory=dict, metadata={"help": "how the data is opened"}
@@ -38,9 +44,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         problems = []
-        if self.folds < 2:
+        if self.folds != GROUPS and not (isinstance(self.folds, int) and self.folds >= 2):
             problems.append(
-                Problem("folds-range", f"{self.folds} folds", "a comparison needs two", "--folds 5")
+                Problem(
+                    "folds-range",
+                    f"{self.folds!r} folds",
+                    "a comparison needs two",
+                    "--folds 5, or --folds groups",
+                )
             )
         if self.labels_per_class is not None and self.labels_per_class < 1:
             problems.append(

@@ -74,7 +74,7 @@ def adapt(
     backbone: str | PathLike[str] | Backbone = "auto",
     strategy: str = "auto",
     labels_per_class: int | None = None,
-    folds: int = 5,
+    folds: int | str = 5,
     seed: int = 0,
     out: str | PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
@@ -93,7 +93,8 @@ def adapt(
             closed-form head does best on left-out windows.
         strategy: a name, or "auto": all that suit, among which the comparison decides.
         labels_per_class: use only so many labelled windows of each class.
-        folds: of the paired comparison with the controls, grouped where groups are known.
+        folds: of the paired comparison with the controls, grouped where groups are known;
+            "groups" leaves out one group at a time.
         out: folder for the bundle, the report and the recipe.
         options: strategy options, written ``{"finetune.epochs": 20}``.
         curve: whether to draw the learning curve (a few seconds).

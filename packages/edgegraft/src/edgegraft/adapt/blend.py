@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgegraft.adapt.adapted import SMALLEST, Adapted, Member
+from edgegraft.adapt.calibration import best_temperature
 from edgegraft.adapt.expert import Expert, Material, fit_ridge_expert, fit_trees_expert, prepare
 from edgegraft.adapt.probe import assemble, lineage_of
-from edgegraft.adapt.ridge import log_loss, softmax
 from edgegraft.adapt.strategy import Watch, unwatched
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
@@ -19,8 +19,8 @@ from edgegraft.zoo.registry import load_backbone
 from edgegraft_edge.errors import DataError
 from edgegraft_edge.signal import Array, Windows
 
-MILD: tuple[float, ...] = tuple(float(t) for t in np.geomspace(0.35, 1.25, 15))
-"""Temperatures tried: few labels must not make a mixture certain."""
+TEMPERATURES = np.geomspace(0.35, 1.25, 15)
+"""Mild ones: few labels must not make a mixture certain."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ class Blend:
         default=7,
         metadata={"help": "varied copies of each labelled window, used where they prove to help"},
     )
+    emphasis: float = field(
+        default=0.25,
+        metadata={"help": "weigh features by how well they tell classes apart, to this power"},
+    )
     normalise: str = field(default="standard", metadata={"help": "step applied to windows first"})
     balanced: bool = field(
         default=False, metadata={"help": "give every class the same total weight"}
@@ -70,7 +74,7 @@ class Blend:
             f"{expert.backbone.card.name}+{type(expert.head).__name__}": round(float(weight), 4)
             for expert, weight in zip(experts, weights, strict=True)
         }
-        temperature = best_temperature(experts, weights, material.codes)
+        temperature = calibrate(experts, weights, material.codes)
         lineage["temperature"] = round(temperature, 4)
         return assemble(material, members, train, lineage, temperature)
 
@@ -79,7 +83,12 @@ class Blend:
 
         def ridge(each: Backbone) -> Expert:
             return fit_ridge_expert(
-                each, material, seed=seed, balanced=self.balanced, copies=self.copies
+                each,
+                material,
+                seed=seed,
+                balanced=self.balanced,
+                copies=self.copies,
+                emphasis=self.emphasis,
             )
 
         def trees(each: Backbone) -> Expert:
@@ -113,8 +122,8 @@ def weigh(experts: Sequence[Expert], codes: Array, prior: float, steps: int = 20
     return weights
 
 
-def best_temperature(experts: Sequence[Expert], weights: Array, codes: Array) -> float:
-    """What calibrates the left-out mixture (Guo et al., ICML 2017); 1 where nothing is known.
+def calibrate(experts: Sequence[Expert], weights: Array, codes: Array) -> float:
+    """The temperature that calibrates the left-out mixture; 1 where nothing is known.
 
     A mixture says too little: experts that agree should be believed more than each of them.
     """
@@ -123,4 +132,4 @@ def best_temperature(experts: Sequence[Expert], weights: Array, codes: Array) ->
         return 1.0
     mixed = sum(weight * table for weight, table in zip(weights, left_out, strict=True))
     logs = np.log(np.maximum(mixed, SMALLEST))
-    return min(MILD, key=lambda t: log_loss(softmax(logs / t), codes))
+    return best_temperature(logs, codes, TEMPERATURES)[0]

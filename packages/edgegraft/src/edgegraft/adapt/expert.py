@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgegraft.adapt.copies import n_copies, vary
-from edgegraft.adapt.ridge import RidgeFit, fit_ridge, left_out_blocks, log_loss, with_copies
+from edgegraft.adapt.augment import n_copies, vary
+from edgegraft.adapt.calibration import log_loss
+from edgegraft.adapt.leave_out import bundle_blocks, left_out_blocks, with_copies
+from edgegraft.adapt.ridge import RidgeFit, fit_ridge
 from edgegraft.catalog import find
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
@@ -67,9 +69,15 @@ def prepare(train: Windows, task: Task, normalise: str) -> Material:
 
 
 def fit_ridge_expert(
-    backbone: Backbone, material: Material, *, seed: int, balanced: bool = False, copies: int = 0
+    backbone: Backbone,
+    material: Material,
+    *,
+    seed: int,
+    balanced: bool = False,
+    copies: int = 0,
+    emphasis: float = 0.0,
 ) -> Expert:
-    """A ridge head on the backbone; exact left-out probabilities.
+    """A ridge head on the backbone with its left-out probabilities; see `fit_ridge`.
 
     With `copies`, a head that also saw varied copies is kept if it does better on what was left
     out, or if nothing can be left out.
@@ -86,6 +94,7 @@ def fit_ridge_expert(
             groups=None if material.groups is None else np.tile(material.groups, times),
             weights=np.tile(material.weights, times) if balanced else None,
             n_originals=len(material.codes),
+            emphasis=emphasis,
         )
 
     best = fit(0)
@@ -107,7 +116,7 @@ def fit_trees_expert(
     bound = backbone.fit(material.windows, seed=seed)
     n_classes = len(material.classes)
     blocks = left_out_blocks(material.codes, material.groups, n_classes)
-    parts = _bundled(blocks, material.codes, seed) if blocks else []
+    parts = bundle_blocks(blocks, material.codes, seed) if blocks else []
     best, best_loss, best_count = None, np.inf, 0
     counts = {0, n_copies(len(material.codes), copies)}
     for count in sorted(counts) if parts else [max(counts)]:
@@ -200,7 +209,7 @@ def fit_logistic_head(material: Material, z: Array, *, balanced: bool) -> Linear
     best, best_loss = 100.0, np.inf
     for strength in (1.0, 10.0, 100.0, 1000.0) if blocks else ():
         losses = []
-        for part in _bundled(blocks, material.codes, 0):
+        for part in bundle_blocks(blocks, material.codes, 0):
             model = fit(np.setdiff1d(everything, part), strength)
             guess = np.full((len(part), len(material.classes)), 1e-9)
             guess[:, model.classes_] = model.predict_proba(rows[part])
@@ -218,24 +227,3 @@ def fit_logistic_head(material: Material, z: Array, *, balanced: bool) -> Linear
     return LinearHead(
         weight_matrix.astype(np.float32), (bias - mean @ weight_matrix).astype(np.float32)
     )
-
-
-def _bundled(blocks: list[Array], codes: Array, seed: int, n_parts: int = 5) -> list[Array]:
-    """Blocks dealt into at most `n_parts` index sets such that no class is left out whole."""
-    order = np.random.default_rng(seed).permutation(len(blocks))
-    counts = np.bincount(codes)
-    parts: list[list[Array]] = []
-    for number in order:
-        block = blocks[number]
-        here = np.bincount(codes[block], minlength=len(counts))
-
-        def room(part: list[Array], here: Array = here) -> bool:
-            gone = here + np.bincount(codes[np.concatenate(part)], minlength=len(counts))
-            return bool((gone[counts > 0] < counts[counts > 0]).all())
-
-        fits = [part for part in parts if room(part)]
-        if len(parts) < n_parts or not fits:
-            parts.append([block])
-        else:
-            min(fits, key=lambda part: sum(len(b) for b in part)).append(block)
-    return [np.concatenate(part) for part in parts]

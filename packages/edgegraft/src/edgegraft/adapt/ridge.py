@@ -6,8 +6,7 @@ the hat matrix ``H`` of the centred problem (intercept included), the residual t
 ``(I - H_GG)^-1 e_G``): exact for a given scaling of the features, without refitting.
 
 Source: Hastie, Tibshirani, Friedman, The Elements of Statistical Learning, 2009, section 7.10;
-Allen, Technometrics 1974 (PRESS). Probabilities: a temperature (Guo et al., ICML 2017), fitted
-here on the left-out scores.
+Allen, Technometrics 1974 (PRESS).
 """
 
 from __future__ import annotations
@@ -17,12 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgegraft.adapt.calibration import best_temperature, softmax
+from edgegraft.adapt.leave_out import bundle_blocks, left_out_blocks, with_copies
 from edgegraft_edge.heads import LinearHead
 from edgegraft_edge.signal import Array
 
 STRENGTHS: tuple[float, ...] = tuple(float(a) for a in np.logspace(-4, 2, 13))
 """Regularisation strengths tried, relative to the mean eigenvalue of the Gram matrix."""
-TEMPERATURES: tuple[float, ...] = tuple(float(t) for t in np.geomspace(0.02, 2.0, 31))
+TEMPERATURES = np.geomspace(0.02, 2.0, 31)
 DEFAULT_STRENGTH, DEFAULT_TEMPERATURE = 0.3, 0.2
 _TINY = 1e-7
 
@@ -56,6 +57,7 @@ def fit_ridge(
     weights: Array | None = None,
     n_originals: int | None = None,
     strengths: Sequence[float] = STRENGTHS,
+    emphasis: float = 0.0,
 ) -> RidgeFit:
     """Fit a ridge head; strength and temperature are chosen by left-out log loss.
 
@@ -66,6 +68,9 @@ def fit_ridge(
         weights: importance of each sample (n_samples,), mean 1.
         n_originals: where the samples after the first so many are varied copies of these, set
             after set: they are left out with their originals, and only originals are scored.
+        emphasis: features are weighted by their `separability` to this power. The weights come
+            from the labels, so the closed form no longer serves: up to five parts, made of whole
+            groups, are left out and everything is fitted anew.
 
     >>> rng = np.random.default_rng(0)
     >>> codes = np.repeat([0, 1], 20)
@@ -76,53 +81,145 @@ def fit_ridge(
     """
     z = np.asarray(z, dtype=np.float32)  # as devices compute it; sums below are in double
     weights = np.ones(len(z)) if weights is None else np.asarray(weights, dtype=np.float64)
+    n_originals = n_originals or len(z)
+    kept = slice(None, n_originals)
+    blocks = left_out_blocks(codes[kept], None if groups is None else groups[kept], n_classes)
+    system = _solve(z, codes, n_classes, weights, emphasis)
+    if not blocks:
+        head = system.head(DEFAULT_STRENGTH, DEFAULT_TEMPERATURE)
+        return RidgeFit(head, None, None, DEFAULT_STRENGTH, DEFAULT_TEMPERATURE)
+    if emphasis:
+        parts = bundle_blocks(blocks, codes[kept], 0)
+        tables = _refitted(z, codes, n_classes, weights, emphasis, parts, n_originals, strengths)
+    else:
+        whole = with_copies(blocks, n_originals, len(z))
+        tables = [system.left_out(strength, whole)[kept] for strength in strengths]
+    choices = [
+        best_temperature(table, codes[kept], TEMPERATURES, weights=weights[kept])
+        for table in tables
+    ]
+    best = int(np.argmin([loss for _, loss in choices]))
+    temperature, loss = choices[best]
+    head = system.head(strengths[best], temperature)
+    return RidgeFit(head, softmax(tables[best] / temperature), loss, strengths[best], temperature)
+
+
+@dataclass(frozen=True)
+class _System:
+    """A centred, scaled and decomposed ridge problem, for any strength.
+
+    Attributes:
+        mean, scale: float64 (embedding_dim,), rows are ``root * (z - mean) / scale``.
+        vectors, values: left singular vectors of the rows and their squared singular values.
+        spectrum: ``vectors.T @ goal``; goal are the centred targets, ``root`` the root weights.
+    """
+
+    mean: Array
+    scale: Array
+    rows: Array
+    values: Array
+    vectors: Array
+    spectrum: Array
+    goal: Array
+    root: Array
+    targets: Array
+    offset: Array
+
+    @property
+    def unit(self) -> float:
+        return max(float(self.values.sum()) / len(self.rows), _TINY)
+
+    def coefficients(self, strength: float) -> Array:
+        """Float64 (embedding_dim, n_classes) on raw embeddings."""
+        dual = self.vectors @ (self.spectrum / (self.values + strength * self.unit)[:, None])
+        return np.asarray((self.rows.T @ dual.astype(np.float32)) / self.scale[:, None])
+
+    def head(self, strength: float, temperature: float) -> LinearHead:
+        coefficients = self.coefficients(strength)
+        bias = self.offset - self.mean @ coefficients
+        return LinearHead(
+            (coefficients / temperature).astype(np.float32),
+            (bias / temperature).astype(np.float32),
+        )
+
+    def scores(self, z: Array, strengths: Sequence[float]) -> list[Array]:
+        """Scores of other embeddings (n, embedding_dim) at each strength."""
+        fresh = (z - self.mean.astype(np.float32)) * (1 / self.scale).astype(np.float32)
+        kernel = ((fresh @ self.rows.T).astype(np.float64)) @ self.vectors
+        return [
+            self.offset + kernel @ (self.spectrum / (self.values + s * self.unit)[:, None])
+            for s in strengths
+        ]
+
+    def left_out(self, strength: float, blocks: list[Array]) -> Array:
+        """Scores of every sample with its block left out, exactly, by the hat matrix."""
+        shrink = self.values / (self.values + strength * self.unit)
+        return np.asarray(self.targets - _left_out_residuals(
+            shrink, self.vectors, self.spectrum, self.goal, self.root, blocks))  # fmt: skip
+
+
+def _solve(z: Array, codes: Array, n_classes: int, weights: Array, emphasis: float) -> _System:
     root = np.sqrt(weights)[:, None]
     share = weights / weights.sum()
     mean = np.einsum("i,ij->j", share, z)
     rows = z - mean.astype(np.float32)
     mean = mean.astype(np.float32).astype(np.float64)
     spread = np.sqrt(np.einsum("i,ij,ij->j", share, rows, rows))
-    scale = np.where(spread > _TINY * (1 + np.abs(mean)), spread, np.inf) * np.sqrt(z.shape[1])
-    targets = np.eye(n_classes)[codes]
-    offset = np.average(targets, axis=0, weights=weights)
+    scale = np.where(spread > _TINY * (1 + np.abs(mean)), spread, np.inf)
     rows *= (1 / scale).astype(np.float32)
+    told = separability(rows, codes, n_classes) ** emphasis if emphasis else np.ones(z.shape[1])
+    told /= np.sqrt(max(float(np.square(told[np.isfinite(scale)]).sum()), _TINY))
+    rows *= told.astype(np.float32)
     rows *= root.astype(np.float32)
+    targets = np.eye(n_classes)[codes]
+    offset = share @ targets
     goal = (targets - offset) * root
-
     values, vectors = _decompose(rows)
-    spectrum = vectors.T @ goal
-    unit = max(float(values.sum()) / len(z), _TINY)
-    strength, temperature, left_out, loss = DEFAULT_STRENGTH, DEFAULT_TEMPERATURE, None, np.inf
-    n_originals = n_originals or len(z)
-    blocks = left_out_blocks(
-        codes[:n_originals], None if groups is None else groups[:n_originals], n_classes
-    )
-    if blocks:
-        blocks = with_copies(blocks, n_originals, len(z))
-        scored = slice(None, n_originals)
-        for candidate in strengths:
-            shrink = values / (values + candidate * unit)
-            residuals = _left_out_residuals(shrink, vectors, spectrum, goal, root, blocks)
-            scores = (targets - residuals)[scored]
-            warmth, value = _best_temperature(scores, codes[scored], weights[scored])
-            if value < loss - 1e-9:
-                strength, temperature, loss, left_out = candidate, warmth, value, scores
-    dual = vectors @ (spectrum / (values + strength * unit)[:, None])
-    coefficients = (rows.T @ dual.astype(np.float32)) / scale[:, None]
-    head = LinearHead(
-        (coefficients / temperature).astype(np.float32),
-        ((offset - mean @ coefficients) / temperature).astype(np.float32),
-    )
-    if left_out is None:
-        return RidgeFit(head, None, None, strength, temperature)
-    return RidgeFit(head, softmax(left_out / temperature), float(loss), strength, temperature)
+    return _System(mean, scale / told, rows, values, vectors, vectors.T @ goal, goal, root,
+                   targets, offset)  # fmt: skip
 
 
-def softmax(scores: Array) -> Array:
-    """Rows to probabilities, along the last axis."""
-    exp = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    probabilities: Array = exp / exp.sum(axis=-1, keepdims=True)
-    return probabilities
+def separability(rows: Array, codes: Array, n_classes: int) -> Array:
+    """Variance of each feature between classes over that within (embedding_dim,), floored.
+
+    Args:
+        rows: features of zero mean and unit variance (n_samples, embedding_dim).
+
+    Source: R. A. Fisher, The use of multiple measurements in taxonomic problems, 1936.
+
+    >>> rows = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+    >>> separability(rows, np.array([0, 0, 1, 1]), 2).round(1).tolist()
+    [20.4, 0.0]
+    """
+    counts = np.bincount(codes, minlength=n_classes)
+    member = (np.eye(n_classes)[codes] / np.maximum(counts, 1)).astype(rows.dtype)
+    centres = member.T @ rows
+    away = rows - centres[codes]
+    within = np.einsum("ij,ij->j", away, away, dtype=np.float64)
+    within /= max(1, len(codes) - int((counts > 0).sum()))
+    ratio: Array = (np.maximum(1 - within, 0) + 0.02) / (within + 0.05)
+    return ratio
+
+
+def _refitted(
+    z: Array,
+    codes: Array,
+    n_classes: int,
+    weights: Array,
+    emphasis: float,
+    parts: list[Array],
+    n_originals: int,
+    strengths: Sequence[float],
+) -> list[Array]:
+    """Scores of the originals, each part left out with its copies and everything fitted anew."""
+    tables = [np.zeros((n_originals, n_classes)) for _ in strengths]
+    for part in parts:
+        gone = with_copies([part], n_originals, len(z))[0]
+        rest = np.setdiff1d(np.arange(len(z)), gone)
+        system = _solve(z[rest], codes[rest], n_classes, weights[rest], emphasis)
+        for table, scores in zip(tables, system.scores(z[part], strengths), strict=True):
+            table[part] = scores
+    return tables
 
 
 def _decompose(rows: Array) -> tuple[Array, Array]:
@@ -134,39 +231,6 @@ def _decompose(rows: Array) -> tuple[Array, Array]:
     values, right = np.linalg.eigh((rows.T @ rows).astype(np.float64))
     keep = values > _TINY * max(float(values[-1]), _TINY)
     return values[keep], rows @ right[:, keep] / np.sqrt(values[keep])
-
-
-def left_out_blocks(codes: Array, groups: Array | None, n_classes: int) -> list[Array]:
-    """Index sets to leave out: whole groups where every class survives that, else single samples.
-
-    Empty when some class has one sample only.
-
-    >>> groups = np.array(["p", "p", "q", "q"])
-    >>> [block.tolist() for block in left_out_blocks(np.array([0, 1, 0, 1]), groups, 2)]
-    [[0, 1], [2, 3]]
-    """
-    counts = np.bincount(codes, minlength=n_classes)
-    if counts[counts > 0].min() < 2:
-        return []
-    singles = [np.array([i]) for i in range(len(codes))]
-    if groups is None or len(set(groups.tolist())) < 2:
-        return singles
-    blocks = []
-    for group in sorted(set(groups.tolist())):
-        index = np.flatnonzero(groups == group)
-        remains = counts - np.bincount(codes[index], minlength=n_classes)
-        blocks += [index] if (remains[counts > 0] > 0).all() else [singles[i] for i in index]
-    return blocks
-
-
-def with_copies(blocks: list[Array], n_originals: int, n_rows: int) -> list[Array]:
-    """Blocks of originals with the rows of their copies.
-
-    >>> [block.tolist() for block in with_copies([np.array([0]), np.array([1])], 2, 6)]
-    [[0, 2, 4], [1, 3, 5]]
-    """
-    steps = np.arange(0, n_rows, n_originals)
-    return [(block + steps[:, None]).ravel() for block in blocks]
 
 
 def _left_out_residuals(
@@ -186,21 +250,3 @@ def _left_out_residuals(
             out[block] = np.linalg.solve((1 + _TINY) * np.eye(len(block)) - hat, residual[block])
     unscaled: Array = out / root
     return unscaled
-
-
-def _best_temperature(scores: Array, codes: Array, weights: Array) -> tuple[float, float]:
-    """The temperature with the lowest log loss on left-out scores, and that loss."""
-    scores = scores - scores.max(axis=1, keepdims=True)
-    cold = 1 / np.array(TEMPERATURES)
-    exponents = scores[None] * cold[:, None, None]
-    likely = exponents[:, np.arange(len(codes)), codes]
-    surprise = np.log(np.exp(exponents).sum(axis=2)) - likely
-    losses = np.minimum(surprise, -np.log(1e-12)) @ weights / weights.sum()
-    best = int(np.argmin(losses))
-    return TEMPERATURES[best], float(losses[best])
-
-
-def log_loss(probabilities: Array, codes: Array, weights: Array | None = None) -> float:
-    """Mean negative log probability of the true class, clipped at 1e-12."""
-    likely = probabilities[np.arange(len(codes)), codes]
-    return float(np.average(-np.log(np.maximum(likely, 1e-12)), weights=weights))
