@@ -135,6 +135,31 @@ def test_options_misspelt_are_all_named_at_once():
     assert "blend" in caught.value.problems[1].remedy
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"probe.head": "rigde"},
+        {"probe.copies": 1.5},
+        {"probe.balanced": "no"},
+        {"finetune.epochs": "five"},
+        {"finetune.epochs": True},
+        {"finetune.frozen": "stem"},
+        {"finetune.frozen": [1]},
+        {"blend.prior": None},
+    ],
+)
+def test_options_of_another_type_are_refused(options):
+    with pytest.raises(OptionError) as caught:
+        check_options(options)
+    assert [problem.code for problem in caught.value.problems] == ["option-value"]
+    assert next(iter(options)) in caught.value.problems[0].found
+
+
+def test_options_take_whole_numbers_for_real_ones_and_lists_for_tuples():
+    check_options({"finetune.frozen": ["stem"], "finetune.learning_rate": 1, "blend.prior": 2})
+    check_options({"finetune.epochs": np.int64(3), "finetune.dropout": np.float32(0.5)})
+
+
 def test_strategy_from_options():
     assert build_strategy("blend", {"blend.copies": 0, "probe.copies": 4}).copies == 0
 

@@ -348,6 +348,7 @@ def test_names_that_are_not_there_are_told_with_the_nearest(tmp_path):
     assert outcome(put(tmp_path, b"x", "notes.md"))[0] == {"format-unknown"}
     assert outcome(path, lable="x")[0] == {"option-unknown"}
     assert outcome(path, gap="jump", rate_hz=-1.0)[0] == {"option-value"}
+    assert outcome(path, rate_hz="50", label=3)[0] == {"option-value"}
 
 
 def test_a_file_that_cannot_be_read_is_counted_or_refused(tmp_path, monkeypatch):

@@ -51,13 +51,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, x: Array, y: Array, groups: Array | None = None) -> TransferClassifier:
         """Fit on windows x (n_windows, n_channels, n_timepoints) and labels y (n_windows,)."""
-        y = np.asarray(y)
-        x = np.asarray(x, dtype=np.float32)
-        if not np.isfinite(x).all():
-            raise DataError.of(
-                "windows-not-finite", "x holds NaN or infinity", "features of such windows are not",
-                "drop or fill those windows first",
-            )  # fmt: skip
+        y, x = np.asarray(y), _finite(x)
         self.classes_, codes = np.unique(y, return_inverse=True)
         # codes with leading zeros sort as the classes do
         names = np.char.zfill(codes.astype(str), len(str(len(self.classes_))))
@@ -72,10 +66,22 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, x: Array) -> Array:
         """Probabilities (n_windows, n_classes), columns as in ``classes_``."""
         check_is_fitted(self, "adapted_")
-        windows = Windows.of(x, rate_hz=self.rate_hz)
+        windows = Windows.of(_finite(x), rate_hz=self.rate_hz)
         return self.adapted_.predict(windows).probabilities
 
     def predict(self, x: Array) -> Array:
         """The most likely class of each window (n_windows,)."""
         labels: Array = self.classes_[self.predict_proba(x).argmax(axis=1)]
         return labels
+
+
+def _finite(x: Array) -> Array:
+    x = np.asarray(x, dtype=np.float32)
+    if not np.isfinite(x).all():
+        raise DataError.of(
+            "windows-not-finite",
+            "x holds NaN or infinity",
+            "features of such windows are not numbers",
+            "drop or fill those windows first",
+        )
+    return x

@@ -17,6 +17,7 @@ from edgegraft.adapt.strategy import Watch, unwatched
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
 from edgegraft.zoo.cache import embed_cached
+from edgegraft_edge.errors import OptionError
 from edgegraft_edge.signal import Windows
 
 
@@ -64,6 +65,10 @@ class Trees:
     normalise: str = field(
         default="none", metadata={"help": "step applied to windows; trees need none"}
     )
+
+    def __post_init__(self) -> None:
+        if self.n_trees < 1:
+            raise OptionError.of("option-range", f"n_trees={self.n_trees}", "none can vote", "200")
 
     def adapt(
         self, backbone: Backbone, train: Windows, task: Task, *, seed: int, watch: Watch = unwatched

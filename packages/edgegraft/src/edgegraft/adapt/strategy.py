@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any, Protocol
 
 from edgegraft.adapt.adapted import Adapted
 from edgegraft.catalog import find, names
+from edgegraft.options import check_values
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge.errors import OptionError, Problem, nearest
@@ -41,7 +41,8 @@ class Strategy(Protocol):
 def build_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
     """A strategy by name, with those of `options` that are written ``"<name>.<field>"``.
 
-    Errors: `OptionError` for an unknown strategy or field, with the nearest names.
+    Errors: `OptionError` for an unknown strategy or field, with the nearest names, and for values
+    of another type.
 
     >>> build_strategy("probe", {"probe.balanced": True, "blend.copies": 0}).balanced
     True
@@ -53,17 +54,7 @@ def build_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strat
         for key, value in (options or {}).items()
         if key.startswith(prefix)
     }
-    known = [entry.name for entry in fields(kind)]
-    problems = [
-        Problem(
-            "option-unknown",
-            f"option {name}.{key}",
-            f"strategy {name!r} has no such field",
-            nearest(key, known),
-        )
-        for key in chosen
-        if key not in known
-    ]
+    problems = check_values(kind, chosen, prefix)
     if problems:
         raise OptionError(problems)
     strategy: Strategy = kind(**chosen)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgegraft import catalog
-from edgegraft_edge.errors import DataError, OptionError, Problem, nearest
+from edgegraft.options import check_values
+from edgegraft_edge.errors import DataError, OptionError, Problem
 
 if TYPE_CHECKING:
     from edgegraft.data.dataset import Dataset
@@ -64,17 +65,12 @@ class DataOptions:
         >>> DataOptions.of(channels=["x", "y"], rate_hz=50).channels
         ('x', 'y')
         """
-        known = [item.name for item in fields(cls)]
-        problems = [
-            Problem("option-unknown", f"option {name!r}", "no source has it", nearest(name, known))
-            for name in values
-            if name not in known
-        ]
         channels = values.get("channels")
         if isinstance(channels, str):
             channels = [name.strip() for name in channels.split(",")]
         if channels is not None:
             values["channels"] = tuple(channels)
+        problems = check_values(cls, values)
         if problems:
             raise OptionError(problems)
         options = cls(**values)
