@@ -107,6 +107,36 @@ def test_wrong_usage_names_what_would_work(arguments, expected, capsys):
     assert said.out == ""
 
 
+def test_a_bare_command_shows_its_help_as_usage(capsys):
+    for arguments in ([], ["models"]):
+        assert run(arguments) == 2
+        said = capsys.readouterr()
+        assert said.err.startswith("Usage: edgegraft")
+        assert "error" not in said.err
+        assert said.out == ""
+
+
+def test_remedies_name_options_as_they_are_typed(tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    path.write_text("x,y\n" + "1,2\n" * 40)
+    assert run(["doctor", str(path)]) == 3
+    assert "--rate-hz 50" in capsys.readouterr().err
+
+
+def test_tables_fit_the_terminal_and_a_pipe_gets_a_line_a_row():
+    from edgegraft.cli.output import table_lines
+
+    text = "a ridge head on the features, groups left out whole, measured by log loss"
+    rows = [["minirocket", 0.5, text], ["statistics", None, "short"]]
+    columns = ["backbone", "score", "because"]
+    assert len(table_lines(columns, rows)) == 4
+    assert text in table_lines(columns, rows)[2]
+    for width in (60, 48, 40):
+        lines = table_lines(columns, rows, width)
+        assert max(map(len, lines)) <= width
+        assert text in " ".join(" ".join(lines).split()).replace(" statistics - short", "")
+
+
 def test_wrong_usage_with_json_is_one_object_on_stdout(capsys):
     assert run(["adapt", "--lable", "x", "--json"]) == 2
     found = json.loads(capsys.readouterr().out)["error"]
@@ -144,6 +174,9 @@ def test_options_of_strategies_are_typed_and_misspelt_ones_refused(capsys):
         "option-value",
     ]
     assert [problem["remedy"] for problem in problems[:2]] == ["head", "probe"]
+    assert problems[1]["found"] == "strategy 'prob'"
+    assert problems[4]["remedy"] == "true or false"
+    assert "Invalid value" not in problems[4]["why"]
 
 
 def test_the_reader_of_a_pipe_may_go_away():
@@ -212,7 +245,33 @@ def test_progress_off_a_terminal_is_a_line_per_stage(capsys):
     assert said.out == ""
     lines = said.err.splitlines()
     assert len(lines) == 2
-    assert lines[0].endswith("stage  compare  rows a, b")
+    assert lines[0].endswith(" s  compare  rows a, b")
+
+
+def test_progress_off_a_terminal_says_when_a_row_is_done(capsys):
+    with Progress(terminal=False) as watch:
+        watch("stage", {"name": "compare", "rows": ["a", "b"]})
+        for fold in (1, 2):
+            watch("fold", {"row": "a", "fold": fold, "folds": 2})
+    assert capsys.readouterr().err.splitlines()[-1].endswith("  a done, 2 of 4 folds")
+
+
+def test_trainings_side_by_side_keep_their_curves_apart():
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Barrier
+
+    progress, both = Progress(terminal=False), Barrier(2)
+
+    def train(fold: int) -> None:
+        for epoch in (1, 2):
+            both.wait(timeout=10)
+            progress("epoch", {"epoch": epoch, "epochs": 2, "loss": fold / epoch, "row": "net",
+                               "fold": fold})  # fmt: skip
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(train, (1, 2)))
+    curves = {each.name: each.curves for each in progress.trainings.values()}
+    assert curves == {"net  fold 1": {"loss": [1.0, 0.5]}, "net  fold 2": {"loss": [2.0, 1.0]}}
 
 
 def test_progress_on_a_terminal_draws_curves():
@@ -229,7 +288,8 @@ def test_progress_on_a_terminal_draws_curves():
     assert "epoch 3/3" in drawn
     assert "0.2500  █▃▁" in drawn
     progress("epoch", {"epoch": 1, "epochs": 3, "loss": 2.0})
-    assert progress.curves == {"loss": [2.0]}
+    (training,) = progress.trainings.values()
+    assert training.curves == {"loss": [2.0]}
 
 
 def test_sparkline_is_bounded_and_takes_anything():

@@ -51,7 +51,7 @@ def find(group: str, name: str) -> Any:
     if name not in entries:
         raise OptionError.of(
             "name-unknown",
-            f"{group[:-1]} {name!r}",
+            f"{_one(group)} {name!r}",
             "nothing is registered under that name",
             nearest(name, list(entries)),
         )
@@ -62,10 +62,15 @@ def find(group: str, name: str) -> Any:
         package = distribution.name if distribution else "edgegraft"
         raise OptionError.of(
             "extra-missing",
-            f"{group[:-1]} {name!r} needs {error.name!r}",
+            f"{_one(group)} {name!r} needs {error.name!r}",
             "that package is not installed",
             f"pip install '{package}[{name}]' or pip install {error.name}",
         ) from error
+
+
+def _one(group: str) -> str:
+    """The name of a group for one member of it: "strategies" is plural of "strategy"."""
+    return group.removesuffix("ies") + "y" if group.endswith("ies") else group.removesuffix("s")
 
 
 @cache

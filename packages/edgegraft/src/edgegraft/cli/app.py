@@ -90,6 +90,9 @@ def run(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return BAD_USAGE
     except click.ClickException as error:
         return _say_usage(error, "--json" in args)
     except Exception as error:
@@ -97,13 +100,15 @@ def run(argv: Sequence[str] | None = None) -> int:
 
         if not isinstance(error, EdgegraftError):
             raise
+        from edgegraft.cli.options import as_typed
+
         if "--json" in args:
             problems = [problem.as_dict() for problem in error.problems]
             _write_error(error.code, problems, error.exit_code)
         for problem in error.problems:
             click.echo(
                 f"error [{problem.code}] {problem.found}\n"
-                f"  why:  {problem.why}\n  try:  {problem.remedy}",
+                f"  why:  {problem.why}\n  try:  {as_typed(problem.remedy)}",
                 err=True,
             )
         return error.exit_code

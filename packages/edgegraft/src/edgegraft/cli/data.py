@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgegraft.cli.options import DataCommand, data_options, given, json_option
+from edgegraft.cli.options import DataCommand, as_typed, data_options, given, json_option
 from edgegraft.cli.output import write
+
+if TYPE_CHECKING:
+    from edgegraft.data.audit import Audit
 
 TROUBLE = 1
 
@@ -29,6 +32,12 @@ def doctor(
     from edgegraft.data.audit import audit
 
     findings = audit(data, test, **given(options))
-    write(findings.as_dict(), as_json, lambda: click.echo(str(findings)))
+    write(findings.as_dict(), as_json, lambda: _render(findings))
     if findings.trouble:
         ctx.exit(TROUBLE)
+
+
+def _render(findings: Audit) -> None:
+    for line in str(findings).splitlines():
+        found, separator, remedy = line.partition(". Try: ")
+        click.echo(found + separator + as_typed(remedy))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgegraft.cli.options import json_option, seed_option
-from edgegraft.cli.output import show, write
+from edgegraft.cli.output import say, show, write
 from edgegraft.cli.progress import Progress
+from edgegraft.cli.train import show_verdict
 
 if TYPE_CHECKING:
     from edgegraft_edge.bundle import Bundle
@@ -100,22 +101,22 @@ def _replay(bundle: Bundle, windows: Windows) -> Iterator[dict[str, Any]]:
 
 
 def _render(found: dict[str, Any], events: list[dict[str, Any]]) -> None:
-    shipped, scores = found["shipped"], found["evaluation"]["metrics"]
-    click.echo(f"\nverdict   {found['verdict']}: {found['because']}")
-    click.echo(f"shipped   {shipped['strategy']} on {shipped['backbone']}: {shipped['because']}")
+    scores = found["evaluation"]["metrics"]
+    click.echo()
+    show_verdict(found)
     said = "  ".join(f"{name} {show(scores[name])}" for name in ("accuracy", "macro_f1"))
-    click.echo(f"scores    on {found['evaluation']['n']} held-out recordings: {said}")
+    say("scores", f"on {found['evaluation']['n']} held-out recordings: {said}")
     statuses = ", ".join(f"{name} {status}" for name, status in found["verified"].items())
-    click.echo(f"verified  {statuses}")
+    say("verified", f"{statuses}")
     stream = found["stream"]
-    click.echo(f"stream    {stream['right']} of {stream['events']} events right, e.g.")
+    say("stream", f"{stream['right']} of {stream['events']} events right, e.g.")
     for event in events[:: max(1, len(events) // 4)][:4]:
         click.echo(
             f"            at {event['at_s']:5.1f} s  {event['label']:10} "
             f"{event['probability']:.2f}  (was {event['truth']})"
         )
-    click.echo(f"report    {found['report']}")
-    click.echo(f"bundle    {found['bundle']}")
-    click.echo(f"seconds   {show(found['total_seconds'])}")
+    say("report", f"{found['report']}")
+    say("bundle", f"{found['bundle']}")
+    say("seconds", f"{found['total_seconds']:.1f}")
     click.echo("\nReplay the stream yourself:")
     click.echo(f"  edgegraft-edge run {found['bundle']} --source {stream['file']} --replay 10x")

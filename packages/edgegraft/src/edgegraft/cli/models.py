@@ -10,6 +10,7 @@ import click
 from edgegraft.cli.app import Commands
 from edgegraft.cli.options import DataCommand, data_options, given, json_option, seed_option
 from edgegraft.cli.output import show, table, write
+from edgegraft.cli.progress import Progress
 
 COMMANDS = {
     "list": ("edgegraft.cli.models:list_models", "List the backbones that are installed."),
@@ -53,7 +54,8 @@ def show_model(name: str, as_json: bool) -> None:
     def render() -> None:
         for key, value in card.items():
             if value not in ("", None, {}):
-                click.echo(f"{key:14} {show(value)}")
+                text = f"{value:g}" if isinstance(value, float) else show(value)
+                click.echo(f"{key:14} {text}")
 
     write(card, as_json, render)
 
@@ -71,7 +73,9 @@ def recommend(data: str, seed: int, as_json: bool, **options: Any) -> None:
     """
     from edgegraft import workflow
 
-    ranking = workflow.recommend(data, seed=seed, **given(options))
+    with Progress() as watch:
+        watch("stage", {"name": "rank"})
+        ranking = workflow.recommend(data, seed=seed, watch=watch, **given(options))
     columns = ["backbone", "kind", "score", "log_loss", "labels_used", "seconds", "because"]
     rows = [row.as_dict() for row in ranking]
     write(

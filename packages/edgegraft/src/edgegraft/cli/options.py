@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +13,7 @@ import click
 
 from edgegraft_edge.errors import OptionError, Problem, nearest
 
+VALUES = {int: "a whole number", float: "a number", bool: "true or false"}
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -48,6 +50,23 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for entry in reversed(dataclasses.fields(DataOptions)):
         command = _option_of(entry, hints[entry.name])(command)
     return command
+
+
+def as_typed(text: str) -> str:
+    """A remedy with its options of data as one types them here.
+
+    >>> as_typed("pass rate_hz=50, or name the column with time=...")
+    'pass --rate-hz 50, or name the column with --time ...'
+    """
+    from edgegraft.data.source import DataOptions
+
+    names = [entry.name for entry in dataclasses.fields(DataOptions)]
+    long = "|".join(name for name in names if "_" in name)
+    return re.sub(
+        rf"(?<![-\w])(?:({'|'.join(names)})=|({long})\b)",
+        lambda found: "--" + (found[1] or found[2]).replace("_", "-") + (" " if found[1] else ""),
+        text,
+    )
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,8 +176,9 @@ def _convert(cls: type, name: str, value: str) -> Any:
         parts = [value] if not is_list else value.split(",") if value else []
         values = tuple(convert(part.strip(), None, None) for part in parts)
     except click.BadParameter as error:
-        wanted = kind.choices if isinstance(kind, click.Choice) else kind.__name__
+        choices = ", ".join(kind.choices) if isinstance(kind, click.Choice) else ""
         raise OptionError.of(
-            "option-value", f"{name}={value}", error.format_message().rstrip("."), f"{wanted}"
-        ) from error
+            "option-value", f"{name}={value}", error.message.rstrip("."),
+            choices or VALUES.get(kind, "text"),
+        ) from error  # fmt: skip
     return values if is_list else values[0]

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import itertools
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from edgegraft.cli.output import hang
+
 BARS = "▁▂▃▄▅▆▇█"
 STAGES = frozenset({"stage", "done"})
+SHOWN = 4
+"""Trainings drawn at a time."""
+NUMBERS = frozenset({"epoch", "epochs", "fold"})
+"""What an epoch tells that is no curve."""
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
@@ -30,15 +37,54 @@ def sparkline(values: Sequence[float], width: int = 40) -> str:
     return "".join(BARS[round((value - low) / span * (len(BARS) - 1))] for value in finite)
 
 
+class Training:
+    """One network in training: how far it is, and a curve for each figure that an epoch gives."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.epoch = ""
+        self.curves: dict[str, list[float]] = {}
+
+    def follow(self, values: Mapping[str, Any]) -> None:
+        if values.get("epoch") == 1:
+            self.curves = {}
+        self.epoch = f"epoch {values.get('epoch', '')}/{values.get('epochs', '')}"
+        for name, value in values.items():
+            if name not in NUMBERS and isinstance(value, int | float):
+                self.curves.setdefault(name, []).append(float(value))
+
+    def lines(self, width: int) -> list[str]:
+        """The name, then a line for each curve.
+
+        >>> training = Training("tuning")
+        >>> training.follow({"epoch": 1, "epochs": 2, "loss": 0.5})
+        >>> training.follow({"epoch": 2, "epochs": 2, "loss": 0.25})
+        >>> training.lines(80)
+        ['tuning  epoch 2/2', '  loss                  0.2500  █▁']
+        """
+        room = max(8, min(60, width - 32))
+        return [
+            f"{self.name}  {self.epoch}".strip(),
+            *(
+                f"  {name.replace('_', ' '):20} {curve[-1]:7.4f}  {sparkline(curve, room)}"
+                for name, curve in self.curves.items()
+            ),
+        ]
+
+
 class Progress:
-    """A watch (`edgegraft.adapt.strategy.Watch`) that draws; use it in a ``with``."""
+    """A watch (`edgegraft.adapt.strategy.Watch`) that draws; use it in a ``with``.
+
+    Several trainings may tell of themselves at once, each from a thread of its own.
+    """
 
     def __init__(self, *, terminal: bool | None = None) -> None:
         self.terminal = sys.stderr.isatty() if terminal is None else terminal
         self.started = time.monotonic()
         self.status = ""
-        self.curves: dict[str, list[float]] = {}
-        self.epoch = ""
+        self.trainings: dict[int, Training] = {}
+        self._rows = self._folds_done = 0
+        self._lock = threading.Lock()
         self._live: Any = None
 
     def __enter__(self) -> Self:
@@ -65,36 +111,56 @@ class Progress:
             self._live.stop()
 
     def __call__(self, event: str, values: Mapping[str, Any]) -> None:
-        if event == "epoch":
-            self._follow(values)
-            return
-        self.curves, self.epoch = {}, ""
-        self.status = f"{event}  {_phrase(values)}".strip()
-        if event in STAGES:
-            self._announce()
+        with self._lock:
+            thread = threading.get_ident()
+            if event in ("fold-start", "train"):
+                self.trainings.pop(thread, None)
+            elif event == "epoch":
+                name = _name(values)
+                if thread not in self.trainings or self.trainings[thread].name != name:
+                    self.trainings[thread] = Training(name)
+                self.trainings[thread].follow(values)
+            elif event == "fold":
+                self._count(values)
+            elif event in STAGES:
+                self._begin(event, values)
+            else:
+                self.status = f"{event}  {_phrase(values)}".strip()
 
-    def _follow(self, values: Mapping[str, Any]) -> None:
-        self.epoch = f"epoch {values.get('epoch', '')}/{values.get('epochs', '')}"
-        if values.get("epoch") == 1:
-            self.curves = {}
-        for name, value in values.items():
-            if name not in ("epoch", "epochs") and isinstance(value, int | float):
-                self.curves.setdefault(name, []).append(float(value))
+    def _begin(self, event: str, values: Mapping[str, Any]) -> None:
+        self.trainings, self.status = {}, ""
+        self._rows, self._folds_done = len(values.get("rows", ())), 0
+        said = _phrase(values)
+        self._announce(said if event == "stage" else f"{event}  {said}")
 
-    def _announce(self) -> None:
-        line = f"{time.monotonic() - self.started:6.1f} s  {self.status}"
+    def _count(self, values: Mapping[str, Any]) -> None:
+        self._folds_done += 1
+        self.status = f"{self._folds_done} of {self._rows * values['folds']} folds"
+        if self._live is None and values["fold"] == values["folds"]:
+            self._announce(f"  {values['row']} done, {self.status}")
+
+    def _announce(self, said: str) -> None:
+        line = f"{time.monotonic() - self.started:6.1f} s  {said}"
         if self._live is not None:
-            self._live.console.print(line, markup=False, highlight=False)
+            wrapped = hang(line, self._live.console.width)
+            self._live.console.print(wrapped, markup=False, highlight=False)
         else:
             print(line, file=sys.stderr, flush=True)
 
     def _draw(self) -> Any:
         from rich.text import Text
 
-        lines = [f"          {self.status}  {self.epoch}".rstrip()] if self.status else []
-        for name, curve in self.curves.items():
-            lines.append(f"          {name:20} {curve[-1]:8.4f}  {sparkline(curve)}")
-        return Text("\n".join(lines))
+        width = self._live.console.width if self._live is not None else 80
+        with self._lock:
+            lines = [self.status] if self.status else []
+            for training in list(self.trainings.values())[:SHOWN]:
+                lines += training.lines(width - 10)
+        return Text("\n".join(" " * 10 + line for line in lines), no_wrap=True, overflow="ellipsis")
+
+
+def _name(values: Mapping[str, Any]) -> str:
+    row, fold = values.get("row", "training"), values.get("fold")
+    return f"{row}" if fold is None else f"{row}  fold {fold}"
 
 
 def _phrase(values: Mapping[str, Any]) -> str:

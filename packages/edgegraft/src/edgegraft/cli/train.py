@@ -18,7 +18,7 @@ from edgegraft.cli.options import (
     seed_option,
     strategy_options,
 )
-from edgegraft.cli.output import show, table, write
+from edgegraft.cli.output import say, show, table, write
 from edgegraft.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -50,6 +50,17 @@ def _text(default: Any) -> str:
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
+class FoldCount(click.ParamType):  # type: ignore[type-arg]
+    """A number of folds, or the word groups."""
+
+    name = "count|groups"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
+        if value == "groups":
+            return "groups"
+        return int(click.IntRange(2).convert(value, param, ctx))
+
+
 @click.command(cls=DataCommand)
 @click.argument("data", required=False)
 @click.option("--test", metavar="DATA", help="Held-out data, touched once, for the final score.")
@@ -59,10 +70,10 @@ def _text(default: Any) -> str:
 @click.option("--labels-per-class", type=click.IntRange(1), help="Use only so many labels.")
 @click.option(
     "--folds",
-    type=click.IntRange(2),
+    type=FoldCount(),
     default=5,
     show_default=True,
-    help="Folds of the comparison with the controls.",
+    help="Folds of the comparison with the controls; groups: leave out one group at a time.",
 )
 @click.option(
     "-o",
@@ -148,9 +159,28 @@ def _asked(
 
 
 def _render(summary: Mapping[str, Any]) -> None:
-    click.echo(f"verdict   {summary['verdict']}: {summary['because']}")
+    show_verdict(summary)
+    if summary["evaluation"]:
+        metrics = summary["evaluation"]["metrics"]
+        names = ("accuracy", "macro_f1", "log_loss")
+        said = "  ".join(f"{name} {show(metrics[name])}" for name in names if name in metrics)
+        place = f"{summary['evaluation']['n']:,} windows of {summary['evaluation']['on']}"
+        say("scores", f"on {place}: {said}")
+    for warning in summary["warnings"]:
+        say("warning", f"{warning}")
+    if summary["run"]:
+        say("report", f"{Path(summary['run']) / 'report.html'}")
+        say("bundle", f"{Path(summary['run']) / 'model.egb'}")
+    else:
+        say("kept", "nothing: --out RUN keeps the model, its report and its recipe")
+    say("seconds", f"{float(summary['seconds']):.1f}")
+
+
+def show_verdict(summary: Mapping[str, Any]) -> None:
+    """The verdict, what ships, and every row of the comparison."""
+    say("verdict", f"{summary['verdict']}: {summary['because']}")
     shipped = summary["shipped"]
-    click.echo(f"shipped   {shipped['strategy']} on {shipped['backbone']}: {shipped['because']}")
+    say("shipped", f"{shipped['backbone']}/{shipped['strategy']}: {shipped['because']}")
     rows = [*summary["candidates"], *summary["controls"]]
     scores = ["accuracy", "macro_f1", "log_loss", "seconds"]
     found = [
@@ -158,16 +188,9 @@ def _render(summary: Mapping[str, Any]) -> None:
         for row in rows
     ]
     if found:
+        click.echo()
         table(["row", "role", *scores], found)
-    if summary["evaluation"]:
-        metrics = summary["evaluation"]["metrics"]
-        said = "  ".join(f"{name} {show(metrics[name])}" for name in scores if name in metrics)
-        click.echo(f"scores    on {summary['evaluation']['on']}: {said}")
-    for warning in summary["warnings"]:
-        click.echo(f"warning   {warning}")
-    if summary["run"]:
-        click.echo(f"report    {Path(summary['run']) / 'report.html'}")
-    click.echo(f"seconds   {show(float(summary['seconds']))}")
+        click.echo()
 
 
 def _cell(row: Mapping[str, Any], name: str) -> Any:

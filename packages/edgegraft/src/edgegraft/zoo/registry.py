@@ -55,7 +55,7 @@ def load_backbone(name_or_path: str | Path) -> Backbone:
         "backbone-unknown",
         f"backbone {name!r}",
         "there is no card and no architecture of that name",
-        nearest(name, [*shipped, *architectures]) + ", or the path of a .safetensors file",
+        nearest(name, sorted({*shipped, *architectures})) + ", or the path of a .safetensors file",
     )
 
 
