@@ -1,5 +1,6 @@
 """The verdict: right when there is a difference, silent when there is none."""
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from edgegraft.adapt.strategy import build_strategy
 from edgegraft.data.dataset import open_data
 from edgegraft.data.split import folds
 from edgegraft.evaluate.compare import OutOfFold, Row, cross_validate
+from edgegraft.evaluate.sections import sections
 from edgegraft.evaluate.verdict import compare, judge
 from edgegraft.tasks.classification import Classification
 from edgegraft.zoo.backbone import BackboneCard
@@ -81,7 +83,23 @@ def test_verdict_without_pretrained_weights_claims_no_transfer():
     verdict = judge(tables, windows, TASK, preferred=asked, n_folds=5)
     assert verdict.outcome == "undecided"
     assert "no transfer" in verdict.because
+    assert "statistics/trees against the best control, minirocket/probe: +" in verdict.because
     assert verdict.shipped is asked
+
+
+def test_evidence_reads_on_from_the_outcome_and_the_report_does_not_repeat_it():
+    rng = np.random.default_rng(3)
+    windows = labelled(12, 15, rng)
+    asked = row("encoder", "probe", "candidate", "pretrained")
+    tables = [
+        OutOfFold(asked, table_of(windows, 0.95, rng), 1.0),
+        OutOfFold(row("minirocket"), table_of(windows, 0.5, rng), 1.0),
+    ]
+    verdict = judge(tables, windows, TASK, preferred=asked, n_folds=5)
+    said = r"encoder/probe against the best control, minirocket/probe: \+\d+\.\d points of macro F1"
+    assert re.match(said + r" \(95 % interval \+", verdict.because)
+    assert sections({"verdict": verdict.as_dict()})["because"] == ""
+    assert verdict.shipped_because == "the first choice, and none did better"
 
 
 def test_verdict_without_tables_ships_the_default_and_says_why():

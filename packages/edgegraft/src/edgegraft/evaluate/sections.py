@@ -24,11 +24,12 @@ def sections(report: Mapping[str, Any]) -> dict[str, Any]:
     primary = str(_at(report, "verdict", "difference").get("metric") or "macro_f1")
     evaluation = _at(report, "evaluation")
     found = finding(_at(report, "verdict"))
+    candidate = _at(report, "verdict", "candidate")
     because = str(_at(report, "verdict").get("because") or "")
     return {
         "finding": found,
-        # A reason that is the verdict once more, in other words, says nothing new.
-        "because": "" if found and because.startswith(found.head) else because,
+        # A reason that is the evidence once more, in other words, says nothing new.
+        "because": "" if because.startswith(f"{pair(candidate)} against") else because,
         "interval": _interval(_at(report, "verdict"), primary),
         "primary": primary,
         "tiles": _tiles(report, evaluation, primary),

@@ -196,13 +196,14 @@ def _ship(
         )
         if edge.low > 0:
             return challenger.row, (
-                f"it beats {preferred.name} by {100 * edge.mean:.1f} points of {edge.metric} "
+                f"it beats {preferred.name} by {100 * edge.mean:.1f} points of "
+                f"{metric_name(edge.metric)} "
                 f"({100 * SHIP_LEVEL:.0f} % interval {100 * edge.low:.1f} to {100 * edge.high:.1f})"
             )
     return preferred, (
-        "the first choice, and no other scored higher"
+        "the first choice, and none did better"
         if not challengers
-        else f"the first choice; {challengers[0].row.name} scored higher, but within chance"
+        else f"the first choice; {challengers[0].row.name} did better, but within chance"
     )
 
 
@@ -251,11 +252,12 @@ def _sentence(candidate: Row, control: Row, difference: Difference) -> str:
         f"{100 * value:+.1f}".replace("-0.0", "+0.0")
         for value in (difference.mean, difference.low, difference.high)
     )
-    interval = f"{level} {low} to {high}, " if difference.n_units > 1 else ""
     unit = difference.unit if difference.n_units == 1 else difference.unit + "s"
-    no_transfer = "" if candidate.pretrained else "no pretrained weights took part; "
+    basis = f"{difference.n_units} {unit}, {difference.n_folds} folds"
+    if difference.n_units > 1:
+        basis = f"{level} {low} to {high}, {basis}"
+    transfer = "" if candidate.pretrained else "no weights were pretrained: no transfer to judge; "
     return (
-        f"{no_transfer}{candidate.name} is {points} points of {metric_name(difference.metric)} "
-        f"from the best control, {control.name} "
-        f"({interval}{difference.n_units} {unit}, {difference.n_folds} folds)"
+        f"{transfer}{candidate.name} against the best control, {control.name}: "
+        f"{points} points of {metric_name(difference.metric)} ({basis})"
     )
