@@ -43,6 +43,15 @@ def test_a_single_level_of_folders_is_the_label(tmp_path):
     assert dataset.groups == ()
 
 
+def test_one_level_of_folders_asked_for_as_group_leaves_the_label_to_the_file_name(tmp_path):
+    for person in ("ann", "bob"):
+        for label in ("walk", "sit"):
+            put(tmp_path, FILE, f"{person}/{label}.t1.csv")
+    data = open_data(tmp_path, group="folder")
+    assert data.groups == ("ann", "bob")
+    assert data.classes == ("sit", "walk")
+
+
 def test_folders_are_groups_where_the_rows_carry_labels(tmp_path):
     put(tmp_path, text(rows()), "ann/1.csv")
     put(tmp_path, text(rows(seed=1)), "bob/1.csv")

@@ -70,10 +70,8 @@ class Audit:
     def __str__(self) -> str:
         lines = [f"{key}: {_plain(value)}" for key, value in self.summary.items() if _shown(value)]
         lines += [str(finding) for finding in self.findings]
-        counts = [
-            f"{sum(finding.severity == severity for finding in self.findings)} {severity}"
-            for severity in SEVERITIES
-        ]
+        found = [finding.severity for finding in self.findings]
+        counts = [_counted(found.count(severity), severity) for severity in SEVERITIES]
         return "\n".join([*lines, ", ".join(counts)])
 
 
@@ -146,6 +144,16 @@ def _summary(evidence: Evidence) -> dict[str, Any]:
         "groups": list(dataset.groups),
         "rows": dataset.account.as_dict(),
     }
+
+
+def _counted(count: int, severity: str) -> str:
+    """
+    >>> _counted(1, "warning"), _counted(2, "warning"), _counted(0, "trouble")
+    ('1 warning', '2 warnings', 'no trouble')
+    """
+    if severity == "trouble":
+        return f"{count or 'no'} trouble"
+    return f"{count or 'no'} {severity}" + ("s" if count != 1 else "")
 
 
 def _plain(value: Any) -> str:

@@ -379,8 +379,8 @@ def _refuse_clock_change(ns: Array) -> None:
         raise DataError.of(
             "clock-change",
             f"the time goes back one hour after {str(when)[:19]}",
-            "local time repeats an hour when summer ends, and rows of both would be mixed",
-            "pass timezone='Europe/Vienna' (or yours), or record in UTC",
+            "as local time does when summer ends: rows of both hours would be mixed",
+            "pass timezone='Europe/Vienna' (or yours), or timezone='UTC' if it is no local time",
         )
 
 

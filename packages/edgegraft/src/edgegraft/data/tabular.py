@@ -211,8 +211,11 @@ def _file_label(fact: FileFacts, stem_label: str, options: DataOptions) -> str:
     for name in (options.label or "label", "label"):
         if fact.fields.get(name):
             return fact.fields[name]
-    if options.label in (None, "folder") and fact.folders:
-        return fact.folders[-1]
+    folders = fact.folders
+    if options.label is None and options.group == "folder":
+        folders = folders[1:]  # the outer one is the group, as asked for
+    if options.label in (None, "folder") and folders:
+        return folders[-1]
     return stem_label
 
 
