@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
-from edgegraft.adapt.copies import MOST_ROWS, n_copies, vary
+from edgegraft.adapt.augment import MOST_ROWS, n_copies, vary
+from edgegraft.adapt.calibration import softmax
 from edgegraft.adapt.leave_out import bundle_blocks, left_out_blocks, with_copies
-from edgegraft.adapt.ridge import fit_ridge, softmax
+from edgegraft.adapt.ridge import fit_ridge
 
 
 def refitted_scores(z, codes, n_classes, strength, blocks, n_scored):

@@ -46,7 +46,7 @@ def test_backends_are_found_by_their_own_names():
         assert entry.load().name == entry.name
     with pytest.raises(OptionError, match="numpy") as caught:
         backends.find("numpi")
-    assert caught.value.code == "backend-unknown"
+    assert caught.value.code == "name-unknown"
 
 
 def test_numpy_backend_runs_the_packed_program(toy_bundle):

@@ -213,6 +213,10 @@ def test_recipe_of_other_keys_is_refused_whole():
     with pytest.raises(OptionError) as caught:
         Recipe.from_toml("sed = 1\n")
     assert {problem.code for problem in caught.value.problems} == {"option-unknown", "recipe-data"}
+    for wrong in ('folds = "five"', "seed = 1.5", "options = 3", "backbone = 1"):
+        with pytest.raises(OptionError) as caught:
+            Recipe.from_toml(f'data = "d"\n{wrong}\n')
+        assert caught.value.code in {"option-value", "folds-range"}
     with pytest.raises(OptionError, match="recipe-damaged"):
         Recipe.from_toml("data = [")
 
@@ -244,3 +248,7 @@ def test_estimator_refuses_what_is_not_a_number():
     x[0, 0, 0] = np.nan
     with pytest.raises(DataError, match="windows-not-finite"):
         eg.TransferClassifier("statistics", "probe").fit(x, [0, 1] * 3)
+    good = np.random.default_rng(0).normal(size=(6, 2, 40))
+    model = eg.TransferClassifier("statistics", "probe").fit(good, [0, 1] * 3)
+    with pytest.raises(DataError, match="windows-not-finite"):
+        model.predict(x)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgegraft.zoo.registry import list_backbones, load_backbone
+from edgegraft_edge import parts
 from edgegraft_edge.errors import ModelError, OptionError
 from edgegraft_edge.signal import Windows
 
@@ -51,6 +52,10 @@ def outside_package(tmp_path, monkeypatch):
         "[edgegraft.architectures]\nloudness = loudness_outside:Loudness\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
+    parts.refresh()
+    yield
+    monkeypatch.undo()
+    parts.refresh()
 
 
 def _own_weights(folder: Path, checksum: str | None = None, architecture="loudness") -> Path:

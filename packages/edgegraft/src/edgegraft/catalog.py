@@ -15,11 +15,10 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from edgegraft_edge.errors import OptionError, nearest
+from edgegraft_edge import parts
 
 GROUPS = {
     "sources": "edgegraft.sources",
@@ -32,13 +31,9 @@ GROUPS = {
 }
 
 
-def _entries(group: str) -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUPS[group])}
-
-
 def names(group: str) -> tuple[str, ...]:
     """Names registered in a group, sorted; imports none of them."""
-    return tuple(sorted(_entries(group)))
+    return tuple(sorted(parts.entries(GROUPS[group])))
 
 
 def find(group: str, name: str) -> Any:
@@ -47,25 +42,7 @@ def find(group: str, name: str) -> Any:
     Errors: `OptionError` with the nearest names when there is none of that name, or with the
     install line when the package behind it lacks something.
     """
-    entries = _entries(group)
-    if name not in entries:
-        raise OptionError.of(
-            "name-unknown",
-            f"{_one(group)} {name!r}",
-            "nothing is registered under that name",
-            nearest(name, list(entries)),
-        )
-    try:
-        return entries[name].load()
-    except ModuleNotFoundError as error:
-        distribution = entries[name].dist
-        package = distribution.name if distribution else "edgegraft"
-        raise OptionError.of(
-            "extra-missing",
-            f"{_one(group)} {name!r} needs {error.name!r}",
-            "that package is not installed",
-            f"pip install '{package}[{name}]' or pip install {error.name}",
-        ) from error
+    return parts.load(GROUPS[group], name, _one(group))
 
 
 def _one(group: str) -> str:

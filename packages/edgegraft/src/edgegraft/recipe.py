@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgegraft_edge.errors import OptionError, Problem, nearest
+from edgegraft.options import check_values
+from edgegraft_edge.errors import OptionError, Problem
 
 GROUPS = "groups"
 """Instead of a number of folds: leave out one group at a time."""
@@ -77,20 +78,14 @@ class Recipe:
 
     @classmethod
     def from_toml(cls, text: str) -> Recipe:
-        """Errors: `OptionError` for TOML that does not parse, or keys that a recipe has not."""
+        """Errors: `OptionError` for TOML that does not parse, for unknown keys and unfit values."""
         try:
             values = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise OptionError.of(
                 "recipe-damaged", f"a recipe where {error}", "it is not TOML", "see recipe.toml"
             ) from error
-        known = [entry.name for entry in fields(cls)]
-        problems = [
-            Problem("option-unknown", f"recipe key {key!r}", "a recipe has no such key",
-                    nearest(key, known))
-            for key in values
-            if key not in known
-        ]  # fmt: skip
+        problems = check_values(cls, values)
         if "data" not in values:
             problems.append(
                 Problem("recipe-data", "no key `data`", "a recipe says where the data is",

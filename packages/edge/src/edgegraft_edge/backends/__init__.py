@@ -10,7 +10,8 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import ClassVar, Protocol, cast
 
-from edgegraft_edge.errors import OptionError, nearest
+from edgegraft_edge import parts
+from edgegraft_edge.errors import OptionError
 from edgegraft_edge.signal import Array
 
 GROUP = "edgegraft_edge.backends"
@@ -30,9 +31,7 @@ class Backend(Protocol):
 
 def names() -> tuple[str, ...]:
     """Names of all backends, installed with what they need or not."""
-    from importlib.metadata import entry_points
-
-    return tuple(sorted(entry.name for entry in entry_points(group=GROUP)))
+    return tuple(sorted(parts.entries(GROUP)))
 
 
 def find(name: str) -> Backend:
@@ -43,30 +42,12 @@ def find(name: str) -> Backend:
     >>> type(find("numpy")).__name__
     'NumpyBackend'
     """
-    from importlib.metadata import entry_points
-
-    entries = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if name not in entries:
-        raise OptionError.of(
-            "backend-unknown",
-            f"backend {name!r}",
-            "nothing is registered under that name",
-            nearest(name, list(entries)),
-        )
-    try:
-        return cast("Backend", entries[name].load()())
-    except ImportError as error:
-        raise missing(name, error.name or name) from error
+    return cast("Backend", parts.load(GROUP, name, "backend")())
 
 
 def missing(extra: str, package: str) -> OptionError:
-    """The error for a runtime that is not installed."""
-    return OptionError.of(
-        "extra-missing",
-        f"backend {extra!r} needs {package!r}",
-        "that package is not installed",
-        f"pip install 'edgegraft-edge[{extra}]' or pip install {package}",
-    )
+    """The error for a runtime of ours that is not installed."""
+    return parts.missing(f"backend {extra!r}", package, "edgegraft-edge", extra)
 
 
 def importable(package: str) -> bool:

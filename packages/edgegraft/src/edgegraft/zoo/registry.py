@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from edgegraft import catalog
 from edgegraft.zoo.backbone import Backbone, BackboneCard, shipped_card
+from edgegraft_edge import parts
 from edgegraft_edge.errors import ModelError, OptionError, nearest
 
 _CARDS, _WEIGHTS = "zoo/cards", "zoo/weights_data"
@@ -103,8 +103,7 @@ def _checked(file: Path, card: BackboneCard) -> bytes:
 
 def _bare_card(architecture: str) -> BackboneCard:
     """The card of an architecture that came without one."""
-    found = entry_points(group=catalog.GROUPS["architectures"], name=architecture)
-    entry = next(iter(found))
+    entry = parts.entries(catalog.GROUPS["architectures"])[architecture]
     origin = entry.dist.name if entry.dist else "this environment"
     return BackboneCard(
         name=architecture,
