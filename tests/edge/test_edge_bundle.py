@@ -117,7 +117,7 @@ def test_predict_binds_channels_by_name_and_checks_rate(toy_bundle):
         (Windows.of(x, rate_hz=10.0, channels=["acc_x", "acc_y", "gyr_z"]), "channel-missing"),
         (Windows.of(x[:, :2]), "channel-count"),
         (Windows.of(x[:, :, :9]), "window-shape"),
-        (Windows.of(np.where(np.arange(20) == 3, np.nan, x)), "samples-not-finite"),
+        (Windows.of(np.where(np.arange(20) == 3, np.nan, x)), "windows-not-finite"),
     ):
         with pytest.raises(DataError) as caught:
             toy_bundle.predict(windows)

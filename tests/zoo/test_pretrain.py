@@ -129,7 +129,7 @@ def test_pretrain_saves_weights_with_a_card_that_loads(tmp_path):
 def test_pretrain_refuses_sources_it_cannot_learn_from():
     broken = sample_windows()
     broken.x[3, 1, 5] = np.nan
-    with pytest.raises(DataError, match="values-not-finite"):
+    with pytest.raises(DataError, match="windows-not-finite"):
         pretrain([broken], FAST, shape=SHAPE)
     with pytest.raises(DataError, match="sources-missing"):
         pretrain([], FAST, shape=SHAPE)

@@ -152,7 +152,7 @@ def test_minirocket_refusals():
     broken.x[2, 1, 5] = np.nan
     with pytest.raises(DataError) as holes:
         MiniRocket().fit(broken, seed=0)
-    assert holes.value.code == "window-not-finite"
+    assert holes.value.code == "windows-not-finite"
     assert "c1" in str(holes.value)
     with pytest.raises(ModelError) as unfitted:
         MiniRocket().embed(_windows().x)

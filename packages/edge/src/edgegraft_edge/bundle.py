@@ -133,7 +133,7 @@ def score(run: Run, x: Array, spec: WindowSpec, classes: tuple[str, ...]) -> Arr
     if not np.isfinite(x).all():
         count = int((~np.isfinite(x).all(axis=(1, 2))).sum())
         raise DataError.of(
-            "samples-not-finite",
+            "windows-not-finite",
             f"{count} of {len(x)} windows hold NaN or infinity",
             "nothing can be said of them",
             "leave these windows out, or fill short gaps before",

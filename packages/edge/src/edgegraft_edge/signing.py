@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgegraft_edge import parts
 from edgegraft_edge.errors import OptionError, SignatureError
 
 _PRIVATE = ("PRIVATE KEY", bytes.fromhex("302e020100300506032b657004220420"))
@@ -190,10 +191,5 @@ def _ed25519() -> Any:
     try:
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError as error:
-        raise OptionError.of(
-            "extra-missing",
-            "signatures need 'cryptography'",
-            "that package is not installed",
-            "pip install 'edgegraft-edge[sign]'",
-        ) from error
+        raise parts.missing("a signature", "cryptography", "edgegraft-edge", "sign") from error
     return ed25519

@@ -129,7 +129,7 @@ def pretrain(
         shape: options of the network, as on a card; None for the usual one.
         checkpoint: file that keeps progress; a killed run goes on from it.
 
-    Errors: `DataError` ``sources-missing``, ``values-not-finite``.
+    Errors: `DataError` ``sources-missing``, ``windows-not-finite``.
 
     >>> walk = Windows.of(np.random.default_rng(0).normal(size=(8, 2, 64)), rate_hz=50.0)
     >>> encoder = pretrain([walk], Pretraining(epochs=1, rows=8), shape={"widths": [4] * 4})
@@ -203,7 +203,7 @@ def save(encoder: Conv1d, path: Path) -> BackboneCard:
 def _check(sources: Sequence[Windows]) -> None:
     problems = [
         Problem(
-            "values-not-finite",
+            "windows-not-finite",
             f"source {number} with {int((~np.isfinite(windows.x)).sum())} values NaN or infinite",
             "they would spoil every weight",
             "clean the recordings, or leave those windows out",

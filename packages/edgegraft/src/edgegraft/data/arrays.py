@@ -12,6 +12,7 @@ import numpy as np
 from edgegraft.data.account import Quarantine, RowAccount
 from edgegraft.data.dataset import Dataset
 from edgegraft.data.source import DataOptions
+from edgegraft_edge import parts
 from edgegraft_edge.errors import DataError, nearest
 from edgegraft_edge.signal import UNLABELLED, Array, Channel, Windows, WindowSpec
 
@@ -99,12 +100,7 @@ def _aeon_folder() -> Path:
     try:
         import aeon.datasets
     except ModuleNotFoundError:
-        raise DataError.of(
-            "extra-missing",
-            "an aeon: address",
-            "aeon is not installed",
-            "pip install 'edgegraft[demo]'",
-        ) from None
+        raise parts.missing("an address aeon:...", "aeon", "edgegraft", "demo") from None
     return Path(str(aeon.datasets.__file__)).parent / "data"
 
 

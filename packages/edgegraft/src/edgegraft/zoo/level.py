@@ -48,7 +48,7 @@ def check_fit(windows: Windows) -> None:
     if not all(finite):
         names = [n for n, good in zip(windows.spec.channel_names, finite, strict=True) if not good]
         raise DataError.of(
-            "window-not-finite",
+            "windows-not-finite",
             f"NaN or infinity in channel {', '.join(names)}",
             "no feature of it would be a number",
             "fill or drop these windows first (edgegraft doctor shows where)",
