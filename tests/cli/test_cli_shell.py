@@ -222,6 +222,15 @@ def test_an_unforeseen_error_keeps_its_traceback(monkeypatch, tmp_path):
         run(["keys", "new", "--out", str(tmp_path)])
 
 
+def test_a_path_that_cannot_be_written_is_no_traceback(tmp_path, capsys):
+    blocked = tmp_path / "a file"
+    blocked.write_text("")
+    assert run(["keys", "new", "--out", str(blocked / "keys"), "--json"]) == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["error"]["code"] == "path-unusable"
+    assert str(blocked) in answer["error"]["problems"][0]["found"]
+
+
 def test_plain_output_has_no_nan_and_no_arrays():
     import numpy as np
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -30,7 +32,7 @@ from edgegraft.plan import choose, contenders, plan_folds, plan_rows
 from edgegraft.recipe import Recipe
 from edgegraft.tasks.classification import Classification
 from edgegraft.tasks.task import Task
-from edgegraft.workspace import Workspace
+from edgegraft.workspace import Workspace, writing
 from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge import __version__, bundle
 from edgegraft_edge.bundle import Bundle
@@ -65,8 +67,17 @@ class Run:
     folder: Path | None
 
 
+@contextmanager
+def _without_idle_warnings() -> Iterator[None]:
+    """Quiet where it does not concern a person: many classes of few windows are no regression."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The number of unique classes is greater")
+        yield
+
+
 # One thread for each worker: on few cores, threads that wait for each other cost most.
 @threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
+@_without_idle_warnings()
 def adapt(
     data: Data,
     *,
@@ -127,8 +138,9 @@ def adapt(
     check_options(recipe.options)
 
     watch("stage", {"name": "open"})
-    windows = _training(open_windows(data, data_options), task, labels_per_class, seed)
-    tested = None if test is None else _like(windows, open_windows(test, data_options))
+    data, test = _opened(data, data_options), _opened(test, data_options)
+    windows = _training(open_windows(data), task, labels_per_class, seed)
+    tested = None if test is None else _like(windows, open_windows(test))
 
     watch("stage", {"name": "rank"})
     ranking = rank_backbones(contenders(backbone), windows, task, seed=seed, watch=watch)
@@ -143,6 +155,7 @@ def adapt(
         identity = _identity(recipe, windows, task, rows)
         workspace = Workspace.open(out, identity, resume=resume)
     compared = _compare(rows, windows, task, recipe, watch, workspace)
+    compared = replace(compared, notes=(*_set_aside(data), *_set_aside(test), *compared.notes))
     verdict = judge(
         compared.tables, windows, task, preferred=rows[0], n_folds=len(compared.folds), seed=seed
     )
@@ -260,7 +273,22 @@ def _named(data: Data) -> str:
     return "(windows in memory)" if isinstance(data, Windows) else fspath(data)
 
 
+def _opened(data: Any, options: Mapping[str, Any] | None) -> Any:
+    """A place is opened; all else is as it was."""
+    if data is None or isinstance(data, Windows | Dataset):
+        return data
+    return open_data(fspath(data), **(options or {}))
+
+
+def _set_aside(data: Any) -> tuple[str, ...]:
+    """What of the data could not be used, in a sentence; nothing where nothing was lost."""
+    note = data.account.note if isinstance(data, Dataset) else ""
+    return (note,) if note else ()
+
+
 def _training(everything: Windows, task: Task, labels_per_class: int | None, seed: int) -> Windows:
+    if not everything.labelled.any():
+        task.classes(everything)  # says what is missing, and of how many
     windows = everything.take(np.flatnonzero(everything.labelled))
     task.classes(windows)
     if labels_per_class is not None:
@@ -375,6 +403,7 @@ def _write(workspace: Workspace, found: Findings, pages: Mapping[str, Any]) -> P
 
     bundle.write(workspace.folder / MODEL, found.bundle)
     workspace.write("recipe.toml", found.recipe.to_toml().encode())
-    write_report(pages, workspace.folder)
+    with writing(workspace.folder):
+        write_report(pages, workspace.folder)
     workspace.finish()
     return workspace.folder

@@ -32,7 +32,7 @@ class Workspace:
     def open(cls, folder: str | os.PathLike[str], identity: str, *, resume: bool) -> Workspace:
         """Make or re-enter the folder; work of another identity (data, options) is dropped."""
         path = Path(folder)
-        with _named(path):
+        with writing(path):
             (path / "work").mkdir(parents=True, exist_ok=True)
             marker = path / "work" / "identity"
             same = marker.exists() and marker.read_text() == identity
@@ -53,13 +53,13 @@ class Workspace:
             return load(path.read_bytes(), finite=False)["array"]
         except (FileNotFoundError, ModelError, KeyError):
             array = make()
-            with _named(self.folder):
+            with writing(self.folder):
                 replace_file(path, dump({"array": array}))
             return array
 
     def write(self, name: str, data: bytes) -> Path:
         """A result file, whole or not at all."""
-        with _named(self.folder):
+        with writing(self.folder):
             return replace_file(self.folder / name, data)
 
     def finish(self) -> None:
@@ -68,7 +68,7 @@ class Workspace:
 
 
 @contextmanager
-def _named(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
     """Turns what the system says of a folder into an error that says what would work."""
     try:
         yield

@@ -13,9 +13,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from edgegraft_edge.errors import EdgegraftError
 
 INTERRUPTED, PIPE_CLOSED, BAD_USAGE = 130, 141, 2
 
@@ -96,22 +99,30 @@ def run(argv: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _say_usage(error, "--json" in args)
     except Exception as error:
-        from edgegraft_edge.errors import EdgegraftError
+        from edgegraft_edge.errors import EdgegraftError, OptionError
 
+        if isinstance(error, OSError) and error.errno is not None:  # a full disk has no name
+            found, why = str(error.filename or "a file"), error.strerror or "the system refuses it"
+            remedy = "free space, or another path that may be read and written"
+            error = OptionError.of("path-unusable", found, why, remedy)
         if not isinstance(error, EdgegraftError):
             raise
-        from edgegraft.cli.options import as_typed
+        return _say_error(error, "--json" in args)
 
-        if "--json" in args:
-            problems = [problem.as_dict() for problem in error.problems]
-            _write_error(error.code, problems, error.exit_code)
-        for problem in error.problems:
-            click.echo(
-                f"error [{problem.code}] {problem.found}\n"
-                f"  why:  {problem.why}\n  try:  {as_typed(problem.remedy)}",
-                err=True,
-            )
-        return error.exit_code
+
+def _say_error(error: EdgegraftError, as_json: bool) -> int:
+    from edgegraft.cli.options import as_typed
+
+    if as_json:
+        problems = [problem.as_dict() for problem in error.problems]
+        _write_error(error.code, problems, error.exit_code)
+    for problem in error.problems:
+        click.echo(
+            f"error [{problem.code}] {problem.found}\n"
+            f"  why:  {problem.why}\n  try:  {as_typed(problem.remedy)}",
+            err=True,
+        )
+    return error.exit_code
 
 
 def _say_usage(error: click.ClickException, as_json: bool) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -22,6 +21,7 @@ from markupsafe import Markup, escape
 
 from edgegraft.evaluate import wording
 from edgegraft.evaluate.sections import sections
+from edgegraft_edge.files import replace_file
 from edgegraft_edge.signal import Array
 
 
@@ -34,9 +34,9 @@ def write_report(report: Mapping[str, Any], folder: str | Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     plain = as_json_values(report)
     text = json.dumps(plain, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-    _write(folder / "report.json", text)
-    _write(folder / "report.md", as_markdown(plain))
-    return _write(folder / "report.html", as_html(plain))
+    replace_file(folder / "report.json", text.encode())
+    replace_file(folder / "report.md", as_markdown(plain).encode())
+    return replace_file(folder / "report.html", as_html(plain).encode())
 
 
 def as_html(report: Mapping[str, Any]) -> str:
@@ -69,14 +69,6 @@ def as_json_values(value: Any) -> Any:
         return value
     # Lone surrogates cannot be written as UTF-8.
     return str(value).encode("utf-8", "replace").decode("utf-8")
-
-
-def _write(path: Path, text: str) -> Path:
-    """Write through a neighbour, so that a reader never meets half a file."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(draft, path)
-    return path
 
 
 def _render(template: str, report: Mapping[str, Any]) -> str:
