@@ -60,12 +60,58 @@ def test_evaluate_prints_metrics_for_people_and_programs(adapted, capsys):
     assert f"accuracy             {found['metrics']['accuracy']:.3f}" in said
 
 
+def ready(path, **changed):
+    """Made-up windows as an .npz file, with some arrays changed."""
+    import edgegraft as eg
+
+    windows = eg.open_data("synthetic:n=30,seed=3").windows()
+    arrays = {
+        "x": windows.x, "y": windows.y, "groups": windows.groups,
+        "rate_hz": windows.spec.rate_hz, "channels": list(windows.spec.channel_names),
+    }  # fmt: skip
+    np.savez(path, **(arrays | changed))
+    return str(path)
+
+
+def test_evaluate_says_what_was_set_aside_and_which_labels_the_model_does_not_know(
+    adapted, tmp_path, capsys
+):
+    import edgegraft as eg
+
+    windows = eg.open_data("synthetic:n=30,seed=3").windows()
+    x, y = windows.x.copy(), windows.y.astype("<U9")
+    x[3, :, 5:9], y[7] = np.nan, "shakke"
+    data = ready(tmp_path / "new.npz", x=x, y=y)
+    units = ["--units", "acc_x=m/s2,acc_y=m/s2,acc_z=m/s2"]
+    assert run(["evaluate", str(adapted), data, *units]) == 0
+    said = capsys.readouterr()
+    assert "1 of 30 rows were set aside" in said.err
+    assert "warning" in said.out
+    assert "shakke" in said.out
+
+
+def test_adapt_warns_of_rows_set_aside_and_counts_windows_without_labels(tmp_path, capsys):
+    import edgegraft as eg
+
+    x = eg.open_data("synthetic:n=30,seed=3").windows().x.copy()
+    x[3, :, 5:9] = np.nan
+    data = ready(tmp_path / "train.npz", x=x)
+    quick = ["--backbone", "statistics", "--strategy", "probe", "--folds", "2", *QUICK]
+    found = answer(capsys, "adapt", data, *quick)
+    assert found["warnings"][0].startswith("1 of 30 rows were set aside (value-missing 1)")
+    assert found["run"] is None
+    bare = ready(tmp_path / "bare.npz", y=np.full(30, ""))
+    refused = answer(capsys, "adapt", bare, *quick, code=3)["error"]["problems"][0]
+    assert refused["found"] == "none of 30 windows carries a label"
+
+
 def test_predict_writes_a_row_for_each_window(adapted, tmp_path, capsys):
     out = tmp_path / "said.csv"
     found = answer(capsys, "predict", str(adapted), "synthetic:n=12,seed=4", "--out", str(out))
     assert found["n"] == 12 == sum(found["counts"].values())
     rows = list(csv.DictReader(out.open(encoding="utf-8")))
     assert [int(row["window"]) for row in rows] == list(range(12))
+    assert len({(row["recording"], row["start_s"]) for row in rows}) == 12
     for row in rows:
         scores = {name: float(row[name]) for name in ("circle", "idle", "shake")}
         assert sum(scores.values()) == pytest.approx(1, abs=1e-4)

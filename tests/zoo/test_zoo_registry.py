@@ -134,6 +134,7 @@ def test_registry_refuses_missing_and_malformed_files(outside_package, tmp_path)
     assert cardless.value.code == "weights-missing"
     for damaged, code in (
         ("name = ", "card-form"),
+        ('name = "bare"', "card-form"),
         (text.replace("licence", "license"), "card-form"),
         (text.replace("factor", "fcator"), "card-options"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ from edgegraft.cli.output import write
 
 if TYPE_CHECKING:
     from edgegraft.data.audit import Audit
+    from edgegraft_edge.signal import Windows
 
 TROUBLE = 1
 
@@ -35,6 +37,16 @@ def doctor(
     write(findings.as_dict(), as_json, lambda: _render(findings))
     if findings.trouble:
         ctx.exit(TROUBLE)
+
+
+def opened(place: str, options: Mapping[str, Any]) -> Windows:
+    """Windows of a place; says on stderr if rows had to be set aside."""
+    from edgegraft.data.dataset import open_data
+
+    found = open_data(place, **options)
+    if found.account.note:
+        click.echo(f"note      {place}: {found.account.note}", err=True)
+    return found.windows()
 
 
 def _render(findings: Audit) -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgegraft.cli.data import opened
 from edgegraft.cli.options import DataCommand, data_options, given, json_option
-from edgegraft.cli.output import show, write
+from edgegraft.cli.output import say, show, write
+
+if TYPE_CHECKING:
+    from edgegraft_edge.signal import Windows
+
+PLACES = ("window", "recording", "start_s")
 
 
 @click.command(cls=DataCommand)
@@ -21,13 +29,17 @@ def evaluate(model: Path, data: str, as_json: bool, **options: Any) -> None:
     """Score a run or a bundle on labelled data."""
     from edgegraft import workflow
 
-    evaluation = workflow.evaluate(model, data, **given(options))
+    evaluation = workflow.evaluate(workflow.load(model), opened(data, given(options)))
     found = evaluation.as_dict()
 
     def render() -> None:
         for name, value in found["metrics"].items():
-            click.echo(f"{name:20} {show(value)}")
+            ends = found["intervals"].get(name)
+            span = f"  {show(ends[0])} to {show(ends[1])}" if ends else ""
+            click.echo(f"{name:20} {show(value)}{span}")
         click.echo(f"{'n':20} {show(found['n'])}")
+        for warning in found["warnings"]:
+            say("warning", warning)
 
     write(found, as_json, render)
 
@@ -39,18 +51,25 @@ def evaluate(model: Path, data: str, as_json: bool, **options: Any) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="CSV file to write.")
 @json_option
 def predict(model: Path, data: str, out: Path, as_json: bool, **options: Any) -> None:
-    """Write the class probabilities of each window."""
-    from edgegraft import workflow
+    """Write the class probabilities of each window.
 
-    predictions = workflow.predict(model, data, **given(options))
+    With the recording that it was cut from, and where it starts there.
+    """
+    from edgegraft import workflow
+    from edgegraft_edge.files import replace_file
+
+    loaded = workflow.load(model)
+    windows = opened(data, given(options))
+    predictions = workflow.predict(loaded, windows)
     labels = predictions.labels.tolist()
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["window", "label", *predictions.classes])
-        for index, (label, row) in enumerate(
-            zip(labels, predictions.probabilities.tolist(), strict=True)
-        ):
-            writer.writerow([index, label, *(f"{value:.6f}" for value in row)])
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow([*PLACES, "label", *predictions.classes])
+    for place, label, row in zip(
+        _places(windows), labels, predictions.probabilities.tolist(), strict=True
+    ):
+        writer.writerow([*place, label, *(f"{value:.6f}" for value in row)])
+    replace_file(out, text.getvalue().encode())
     counts = {name: labels.count(name) for name in predictions.classes}
 
     def render() -> None:
@@ -59,3 +78,12 @@ def predict(model: Path, data: str, out: Path, as_json: bool, **options: Any) ->
         click.echo(f"{'written':20} {out}")
 
     write({"n": len(labels), "counts": counts, "out": str(out)}, as_json, render)
+
+
+def _places(windows: Windows) -> Iterator[tuple[int, str, str]]:
+    """Of each window its number, its recording and where it starts in it, in seconds."""
+    for number in range(len(windows)):
+        recording = int(windows.recording[number]) if len(windows.recording) else number
+        name = windows.names[recording] if recording < len(windows.names) else str(recording)
+        start = int(windows.start[number]) if len(windows.start) else 0
+        yield number, name, f"{start / windows.spec.rate_hz:.3f}"

@@ -70,6 +70,17 @@ class RowAccount:
             "duplicates": self.duplicates,
         }
 
+    @property
+    def note(self) -> str:
+        """What was set aside, in a sentence; "" if nothing was."""
+        reasons = ", ".join(f"{item.code} {item.rows:,}" for item in self.quarantined)
+        return (
+            f"{self.n_quarantined:,} of {self.rows_in:,} rows were set aside ({reasons}); "
+            "edgegraft doctor says where"
+            if reasons
+            else ""
+        )
+
     def __str__(self) -> str:
         reasons = ", ".join(
             f"{item.rows} {item.code} ({item.example})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -40,18 +40,21 @@ class BackboneCard:
     def from_dict(cls, data: Mapping[str, Any]) -> BackboneCard:
         """A card from TOML; an unknown or missing key is an error."""
         known = {entry.name for entry in fields(cls)}
-        extra = sorted(set(data) - known)
-        try:
-            if extra:
-                raise TypeError(f"unknown keys {extra}")
-            return cls(**data)
-        except TypeError as error:
+        needed = {entry.name for entry in fields(cls) if _is_needed(entry)}
+        wrong = [f"unknown key {key!r}" for key in sorted(set(data) - known)]
+        wrong += [f"no key {key!r}" for key in sorted(needed - set(data))]
+        if wrong:
             raise ModelError.of(
                 "card-form",
-                f"card {data.get('name', '?')!r}: {error}",
+                f"card {data.get('name', '?')!r} with {', '.join(wrong)}",
                 "a card has the keys of BackboneCard",
                 "see docs/add",
-            ) from error
+            )
+        return cls(**data)
+
+
+def _is_needed(entry: Field[Any]) -> bool:
+    return entry.default is MISSING and entry.default_factory is MISSING
 
 
 def shipped_card(name: str) -> BackboneCard:
