@@ -190,6 +190,24 @@ def test_killed_run_resumes_where_it_was(tmp_path):
     assert not (tmp_path / "run/work").exists()
 
 
+def test_ctrl_c_in_the_last_training_keeps_the_best_so_far_and_finishes(tmp_path):
+    last = False
+
+    def watch(event, values):
+        nonlocal last
+        last |= event == "stage" and values["name"] == "fit"
+        if last and event == "epoch" and values["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    options = {"gradual.epochs": 1, "finetune.epochs": 5, "scratch.epochs": 1}
+    run = eg.adapt(DATA, backbone="conv1d-random", strategy="finetune", folds=2, options=options,
+                   curve=False, labels_per_class=6, watch=watch, out=tmp_path / "run")  # fmt: skip
+    if run.summary["shipped"]["strategy"] != "finetune":
+        pytest.fail("the control won on this data: choose other windows for this test")
+    assert run.adapted.lineage["training"]["stopped"] == "interrupt"
+    assert (run.folder / "model.egb").exists()
+
+
 def test_resuming_never_takes_what_other_weights_said(tmp_path):
     first, second = (
         replace(encoder, card=replace(encoder.card, name="own", kind="pretrained"))
