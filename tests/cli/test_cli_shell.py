@@ -231,6 +231,15 @@ def test_a_path_that_cannot_be_written_is_no_traceback(tmp_path, capsys):
     assert str(blocked) in answer["error"]["problems"][0]["found"]
 
 
+def test_a_path_that_cannot_be_written_is_told_as_it_was_typed(tmp_path):
+    from edgegraft_edge.files import replace_file
+
+    path = tmp_path / "nowhere" / "said.csv"
+    with pytest.raises(FileNotFoundError) as caught:
+        replace_file(path, b"")
+    assert caught.value.filename == str(path)
+
+
 def test_plain_output_has_no_nan_and_no_arrays():
     import numpy as np
 

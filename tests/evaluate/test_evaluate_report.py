@@ -332,3 +332,22 @@ def test_map_keeps_at_most_so_many_windows():
     label = np.full(2000, "a")
     drawn = embedding_map(np.random.default_rng(0).normal(size=(2000, 3)), label, label, most=150)
     assert len(drawn["points"]) == 150
+
+
+def test_very_many_classes_are_folded_away_and_no_matrix_is_drawn():
+    few, many = as_html(make_report(n_classes=30)), as_html(make_report(n_classes=60))
+    assert '<table class="confusion' in few
+    assert '<table class="confusion' not in many
+    assert "60 classes are too many for a matrix" in many
+    assert "<summary>All 60 classes</summary>" in many
+    assert "too many for a table" in as_markdown(make_report(n_classes=60))
+
+
+def test_rows_that_were_not_compared_are_no_table():
+    report = make_report()
+    for row in report["rows"]:
+        row["metrics"] = row["intervals"] = {}
+    report["warnings"] = ["no comparison was possible"]
+    page = as_html(report)
+    assert "Candidates and controls" not in page
+    assert "<li>No comparison was possible</li>" in page

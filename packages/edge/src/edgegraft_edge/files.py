@@ -26,6 +26,9 @@ def replace_file(path: Path, data: bytes) -> Path:
             os.fsync(target.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
+    except OSError as error:
+        error.filename = os.fspath(path)  # what was asked for, not the neighbour's name
+        raise
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

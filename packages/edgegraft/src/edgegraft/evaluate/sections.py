@@ -13,6 +13,8 @@ from edgegraft.evaluate.wording import FALLING, SHARES, finding, known, metric_n
 
 COLUMNS = ("macro_f1", "accuracy", "log_loss")
 MANY_CLASSES = 8
+MOST_CLASSES = 40
+"""More than these are folded away, and no matrix of them is drawn."""
 LONG_NAME = 10
 SHOWN_GROUPS = 12
 SHOWN_CONFUSIONS = 6
@@ -35,6 +37,7 @@ def sections(report: Mapping[str, Any]) -> dict[str, Any]:
         "tiles": _tiles(report, evaluation, primary),
         "rows": _rows(report.get("rows") or (), primary),
         "confusion": _confusion(evaluation),
+        "many": MOST_CLASSES,
         "per_class": _per_class(evaluation),
         "per_group": _per_group(evaluation, primary),
         "calibration": _calibration(evaluation),
@@ -88,6 +91,8 @@ def _rows(rows: Sequence[Mapping[str, Any]], primary: str) -> dict[str, Any]:
         for name in dict.fromkeys((primary, *COLUMNS))
         if any(known(_at(row, "metrics").get(name)) is not None for row in rows)
     ]
+    if not names:
+        return {}  # nothing was compared, and the warnings say why
     values = [known(_at(row, "metrics").get(primary)) for row in rows]
     ends = [_ends(_at(row, "intervals").get(primary)) for row in rows]
     finite = [value for value in values if value is not None]
@@ -158,11 +163,13 @@ def _confusion(evaluation: Mapping[str, Any]) -> dict[str, Any]:
             if n and place != index
         ]
     mistakes.sort(key=lambda entry: -entry["n"])
+    drawn = len(classes) <= MOST_CLASSES
     return {
+        "drawn": drawn,
         "classes": classes,
         "rows": rows,
         "numbered": len(classes) > MANY_CLASSES or max(map(len, classes)) > LONG_NAME,
-        "mistakes": mistakes[:SHOWN_CONFUSIONS],
+        "mistakes": mistakes[: SHOWN_CONFUSIONS if drawn else 2 * SHOWN_CONFUSIONS],
         "n_mistakes": sum(entry["n"] for entry in mistakes),
         "n": sum(row["n"] for row in rows),
     }

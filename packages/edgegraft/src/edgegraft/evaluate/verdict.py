@@ -128,7 +128,15 @@ def judge(
         because = (
             "a class has too few labelled windows to leave any out, so nothing could be compared"
         )
-        return Verdict("undecided", None, None, None, because, preferred, "the default; " + because)
+        return Verdict(
+            "undecided",
+            None,
+            None,
+            None,
+            because,
+            preferred,
+            "the first choice, as nothing could be compared",
+        )
     scores = {table.row.name: _score(table, windows, task) for table in tables}
     by_name = {table.row.name: table for table in tables}
 
