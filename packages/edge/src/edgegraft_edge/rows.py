@@ -129,7 +129,10 @@ class Rows:
             found = f"byte 0x{raw[error.start]:02x} at offset {error.start} of the header"
             raise _header_error("source-encoding", found) from error
         self._delimiter = max((",", ";", "\t"), key=text.count)
-        cells = [cell.strip() for cell in self._split(text)]
+        try:
+            cells = [cell.strip() for cell in self._split(text)]
+        except (csv.Error, StopIteration) as error:
+            raise _header_error("header-missing", f"a first line with {error}") from error
         if all(_number(cell, "") is not None for cell in cells):
             raise _header_error("header-missing", f"a first line of numbers: {text[:60]!r}")
         return cells
