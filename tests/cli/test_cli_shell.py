@@ -274,6 +274,18 @@ def test_progress_off_a_terminal_says_when_a_row_is_done(capsys):
     assert capsys.readouterr().err.splitlines()[-1].endswith("  a done, 2 of 4 folds")
 
 
+def test_a_long_training_off_a_terminal_is_heard_of(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("edgegraft.cli.progress.time.monotonic", lambda: now[0])
+    with Progress(terminal=False) as watch:
+        for epoch in range(1, 7):
+            now[0] += 15.0
+            watch("epoch", {"epoch": epoch, "epochs": 6, "loss": 0.5, "validation_loss": 0.25})
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith("30.0 s    training  epoch 2/6  loss 0.5000  validation loss 0.2500")
+
+
 def test_trainings_side_by_side_keep_their_curves_apart():
     from concurrent.futures import ThreadPoolExecutor
     from threading import Barrier

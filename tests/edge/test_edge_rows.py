@@ -44,7 +44,7 @@ def test_what_was_written_is_read_back(values, delimiter, bom, newline):
 
 
 @settings(max_examples=200, deadline=None)
-@example(raw=b"\"", header=b"")
+@example(raw=b'"', header=b"")
 @given(
     raw=st.binary(max_size=120),
     header=st.sampled_from([b"", b"x,y\n", b"t,x,y\n", b"t;x;y\n"]),

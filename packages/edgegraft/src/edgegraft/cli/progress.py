@@ -16,6 +16,8 @@ BARS = "▁▂▃▄▅▆▇█"
 STAGES = frozenset({"stage", "done"})
 SHOWN = 4
 """Trainings drawn at a time."""
+SILENCE_S = 20.0
+"""Off a terminal, a training is heard of after this time at the latest."""
 NUMBERS = frozenset({"epoch", "epochs", "fold"})
 """What an epoch tells that is no curve."""
 
@@ -53,6 +55,12 @@ class Training:
             if name not in NUMBERS and isinstance(value, int | float):
                 self.curves.setdefault(name, []).append(float(value))
 
+    @property
+    def line(self) -> str:
+        """All in one line, for a log."""
+        said = [f"{name.replace('_', ' ')} {curve[-1]:.4f}" for name, curve in self.curves.items()]
+        return "  ".join([self.name, self.epoch, *said])
+
     def lines(self, width: int) -> list[str]:
         """The name, then a line for each curve.
 
@@ -80,7 +88,7 @@ class Progress:
 
     def __init__(self, *, terminal: bool | None = None) -> None:
         self.terminal = sys.stderr.isatty() if terminal is None else terminal
-        self.started = time.monotonic()
+        self.started = self._said = time.monotonic()
         self.status = ""
         self.trainings: dict[int, Training] = {}
         self._rows = self._folds_done = 0
@@ -120,6 +128,8 @@ class Progress:
                 if thread not in self.trainings or self.trainings[thread].name != name:
                     self.trainings[thread] = Training(name)
                 self.trainings[thread].follow(values)
+                if self._live is None and time.monotonic() - self._said > SILENCE_S:
+                    self._announce("  " + self.trainings[thread].line)
             elif event == "fold":
                 self._count(values)
             elif event in STAGES:
@@ -140,6 +150,7 @@ class Progress:
             self._announce(f"  {values['row']} done, {self.status}")
 
     def _announce(self, said: str) -> None:
+        self._said = time.monotonic()
         line = f"{time.monotonic() - self.started:6.1f} s  {said}"
         if self._live is not None:
             wrapped = hang(line, self._live.console.width)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgegraft.cli.data import opened
 from edgegraft.cli.options import (
     DataCommand,
     data_options,
@@ -231,7 +232,6 @@ def pretrain(
     card beside them with data, licence, recipe, seed and checksum. A killed run goes on where it
     stopped.
     """
-    from edgegraft import workflow
     from edgegraft.adapt.pretrain import Pretraining, save
     from edgegraft.adapt.pretrain import pretrain as train
 
@@ -240,7 +240,7 @@ def pretrain(
     kept = out.with_suffix(".part")
     with Progress() as watch:
         watch("stage", {"name": "open"})
-        sources = [workflow.open_windows(place, given(options)) for place in data]
+        sources = [opened(place, given(options)) for place in data]
         watch("stage", {"name": "pretrain", "windows": sum(map(len, sources))})
         encoder = train(
             sources,
