@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import inspect
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +54,7 @@ def commands() -> str:
     for name, command in walk(cli, ("edgegraft",)):
         context = click.Context(command, info_name=name)
         usage = " ".join(piece for piece in command.collect_usage_pieces(context))
-        help_text = (command.help or "").replace("\b", "")
+        help_text = inspect.cleandoc(command.help or "").replace("\b", "")
         parts.append(f"## {name}\n\n```text\n{name} {usage}\n```\n\n{help_text}\n")
         rows = []
         for option in command.params:
@@ -146,7 +147,6 @@ def entry_points() -> str:
 
 def primitives() -> str:
     """The primitives of programs, with the arguments each takes."""
-    import inspect
 
     from edgegraft_edge.program import PRIMITIVES
 

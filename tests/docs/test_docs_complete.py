@@ -40,6 +40,17 @@ def test_every_command_stands_in_a_page_that_somebody_wrote():
     assert [name for name in leaves if name not in written] == []
 
 
+def test_descriptions_of_commands_are_paragraphs_and_not_code():
+    from generated import commands
+
+    outside, inside = [], False
+    for line in commands().splitlines():
+        inside ^= line.startswith("```")
+        outside += [] if inside else [line]
+    assert any(line.startswith("BasicMotions:") for line in outside)
+    assert not [line for line in outside if line.startswith("    ")]
+
+
 def test_every_option_stands_in_the_reference(documented):
     missing = [
         (name, flag)
