@@ -21,7 +21,6 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np
-
 from threadpoolctl import threadpool_limits
 
 import edgegraft as eg
@@ -128,8 +127,8 @@ def markdown(cells: list[dict], labels: list[int]) -> str:
 
     lines = [
         "Accuracy on unseen people, mean over seeds (half width of the 95 % t interval); seconds",
-        "are fits alone, except for the whole `adapt` (controls, verdict, report) and for peers, whose",
-        "prediction of the test windows is in it.",
+        "are fits alone, except for the whole `adapt` (controls, verdict, report) and for peers,",
+        "whose prediction of the test windows is in it.",
         "",
         "| method | " + " | ".join(f"n={n}" for n in labels) + " | seconds |",
         "|---|" + "---|" * (len(labels) + 1),
