@@ -270,3 +270,17 @@ def test_estimator_refuses_what_is_not_a_number():
     model = eg.TransferClassifier("statistics", "probe").fit(good, [0, 1] * 3)
     with pytest.raises(DataError, match="windows-not-finite"):
         model.predict(x)
+
+
+def test_what_test_data_shares_with_training_is_said():
+    windows = eg.open_data(DATA).windows()
+    people = sorted(set(windows.groups.tolist()))
+    apart = np.isin(windows.groups, people[:3])
+    quick = QUICK | {"folds": 2, "curve": False}
+    said = eg.adapt(windows, test=windows, **quick).summary["warnings"]
+    assert said[0] == f"in training and in test, so the scores flatter: {', '.join(people)}"
+    clean = eg.adapt(windows.take(apart), test=windows.take(~apart), **quick)
+    assert not clean.summary["warnings"]
+    nobody = replace(windows, groups=np.full(len(windows), ""))
+    said = eg.adapt(nobody, test=nobody.take(np.arange(7)), **quick).summary["warnings"]
+    assert said == ["7 test windows are in training too, so the scores flatter"]

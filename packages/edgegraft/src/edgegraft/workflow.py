@@ -155,7 +155,8 @@ def adapt(
         identity = _identity(recipe, windows, task, rows)
         workspace = Workspace.open(out, identity, resume=resume)
     compared = _compare(rows, windows, task, recipe, watch, workspace)
-    compared = replace(compared, notes=(*_set_aside(data), *_set_aside(test), *compared.notes))
+    notes = (*_set_aside(data), *_set_aside(test), *_on_both_sides(windows, tested))
+    compared = replace(compared, notes=(*notes, *compared.notes))
     verdict = judge(
         compared.tables, windows, task, preferred=rows[0], n_folds=len(compared.folds), seed=seed
     )
@@ -284,6 +285,19 @@ def _set_aside(data: Any) -> tuple[str, ...]:
     """What of the data could not be used, in a sentence; nothing where nothing was lost."""
     note = data.account.note if isinstance(data, Dataset) else ""
     return (note,) if note else ()
+
+
+def _on_both_sides(windows: Windows, tested: Windows | None) -> tuple[str, ...]:
+    """What test data shares with training, which makes its scores too good."""
+    if tested is None:
+        return ()
+    groups = sorted(set(windows.groups.tolist()) & set(tested.groups.tolist()) - {""})
+    if groups:
+        more = f" and {len(groups) - 8} more" if len(groups) > 8 else ""
+        return (f"in training and in test, so the scores flatter: {', '.join(groups[:8])}{more}",)
+    known = {window.tobytes() for window in windows.x}
+    same = sum(window.tobytes() in known for window in tested.x)
+    return (f"{same} test windows are in training too, so the scores flatter",) if same else ()
 
 
 def _training(everything: Windows, task: Task, labels_per_class: int | None, seed: int) -> Windows:
