@@ -258,12 +258,13 @@ def test_progress_off_a_terminal_is_a_line_per_stage(capsys):
         watch("stage", {"name": "compare", "rows": ["a", "b"]})
         for epoch in range(3):
             watch("epoch", {"epoch": epoch + 1, "epochs": 3, "loss": 1.0 / (epoch + 1)})
-        watch("done", {"seconds": 1.5})
+        watch("done", {"folder": None, "seconds": 1.5})
     said = capsys.readouterr()
     assert said.out == ""
     lines = said.err.splitlines()
     assert len(lines) == 2
     assert lines[0].endswith(" s  compare  rows a, b")
+    assert lines[1].endswith(" s  done  seconds 1.5")
 
 
 def test_progress_off_a_terminal_says_when_a_row_is_done(capsys):

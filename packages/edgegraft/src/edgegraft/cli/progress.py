@@ -175,9 +175,11 @@ def _name(values: Mapping[str, Any]) -> str:
 
 
 def _phrase(values: Mapping[str, Any]) -> str:
-    """``{"name": "fit", "row": "probe"}`` as ``fit  row probe``; nothing is left out."""
+    """``{"name": "fit", "row": "probe"}`` as ``fit  row probe``; None says nothing."""
     said = []
     for name, value in values.items():
+        if value is None:
+            continue
         text = f"{value:.4g}" if isinstance(value, float) else value
         text = ", ".join(map(str, text)) if isinstance(text, list | tuple) else str(text)
         said.append(text if name == "name" else f"{name} {text}")
