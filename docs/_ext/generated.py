@@ -148,7 +148,7 @@ def entry_points() -> str:
 def primitives() -> str:
     """The primitives of programs, with the arguments each takes."""
 
-    from edgegraft_edge.program import PRIMITIVES
+    from edgegraft_edge.primitives import PRIMITIVES
 
     rows = []
     for name, function in PRIMITIVES.items():

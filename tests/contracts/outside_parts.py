@@ -47,7 +47,8 @@ class Levels:
         parts = [x.mean(axis=2), np.sqrt(x.var(axis=2) + 1e-6), rough]
         return (self.gain * np.concatenate(parts, axis=1)).astype(np.float32)
 
-    def program(self, n_channels: int, n_timepoints: int) -> Program:
+    def program(self, *shape: int) -> Program:
+        n_timepoints = shape[-1]
         draft = Draft()
         mean = draft.add("mean", "x", axes=[2])
         centred = draft.add("sub", "x", mean)

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from edgegraft.export.onnx import OUTPUT, emit
 from edgegraft.export.onnx_operators import EMITTERS
+from edgegraft.zoo.torch_program import run_torch, torch_primitives
 from edgegraft_edge.errors import ExportError
 from edgegraft_edge.heads import TreesHead
-from edgegraft_edge.program import IDENTITY, PRIMITIVES, Draft, Program
+from edgegraft_edge.primitives import PRIMITIVES
+from edgegraft_edge.program import IDENTITY, Draft, Program
+from edgegraft_edge.tokens import READERS
 
 N_CHANNELS, N_TIMEPOINTS = 3, 20
 
@@ -79,6 +82,19 @@ def square_conv() -> Program:
     return draft.finish(draft.add("conv2d", square, weight, bias, **conv))
 
 
+def pooled() -> Program:
+    draft = Draft()
+    square = draft.add("reshape", "x", shape=[3, 4, 5])
+    pool = {"kernel": [3, 2], "stride": [2, 1], "pad": [1, 1, 0, 0]}
+    return draft.finish(draft.add("max_pool2d", square, **pool))
+
+
+def looked_up() -> Program:
+    draft = Draft()
+    whole = draft.add("round", draft.add("mul", draft.add("sigmoid", "x"), np.float32(6)))
+    return draft.finish(draft.add("lookup", whole, RNG.normal(size=(7, 2))))
+
+
 def flat_trees(head: TreesHead) -> Program:
     draft = Draft()
     flat = draft.add("slice", draft.add("reshape", "x", shape=[-1]), axis=1, start=0, stop=6)
@@ -99,6 +115,7 @@ CASES: dict[str, Program] = {
     "sqrt": positive("sqrt"),
     "log": positive("log"),
     "exp": program_of("exp"),
+    "erf": program_of("erf"),
     "tanh": program_of("tanh"),
     "sigmoid": program_of("sigmoid"),
     "relu": program_of("relu"),
@@ -115,6 +132,9 @@ CASES: dict[str, Program] = {
         pad=[6, 5],
     ),
     "conv2d": square_conv(),
+    "max_pool2d": pooled(),
+    "pad": program_of("pad", before=[1, 2], after=[0, 3]),
+    "lookup": looked_up(),
     "frame": program_of("frame", length=6, hop=4),
     "mean": program_of("mean", axes=[2]),
     "sum": program_of("sum", axes=[1, 2], keepdims=False),
@@ -131,7 +151,7 @@ CASES: dict[str, Program] = {
 
 
 def test_every_primitive_has_an_emitter_and_a_case():
-    assert set(EMITTERS) == set(PRIMITIVES) == set(CASES)
+    assert set(EMITTERS) == set(PRIMITIVES) - set(READERS) == set(CASES)
 
 
 @pytest.mark.parametrize("kind", sorted(CASES))
@@ -284,3 +304,15 @@ def test_random_programs_agree_with_onnxruntime(choices, n_windows, seed):
     head = np.random.default_rng(seed).normal(size=(shape[0] * shape[1], 3)) / 10
     program = draft.finish(draft.add("softmax", draft.add("matmul", flat, head)))
     assert_agrees(program, windows(n_windows, seed))
+
+
+@pytest.mark.parametrize("kind", sorted(CASES))
+def test_torch_computes_what_numpy_computes(kind):
+    torch = pytest.importorskip("torch")
+    program, x = CASES[kind], windows()
+    found = run_torch(program, torch.tensor(x)).numpy()
+    np.testing.assert_allclose(found, program.run(x), rtol=1e-4, atol=1e-5)
+
+
+def test_torch_has_every_primitive():
+    assert torch_primitives() == set(PRIMITIVES)

@@ -20,9 +20,9 @@ from edgegraft_edge.backends import Run
 from edgegraft_edge.backends import numpy as reference
 from edgegraft_edge.decision import Decision, Predictions
 from edgegraft_edge.errors import BundleError, DataError, ModelError, OptionError, Problem
-from edgegraft_edge.manifest import FileEntry, Manifest
+from edgegraft_edge.manifest import FileEntry, Manifest, said
 from edgegraft_edge.program import Program
-from edgegraft_edge.signal import Array, Windows, WindowSpec
+from edgegraft_edge.signal import Array, Spec, Windows
 from edgegraft_edge.windowing import bind_windows
 
 MANIFEST, SIGNATURE = "manifest.json", "signature.json"
@@ -42,7 +42,7 @@ class Bundle:
     Attributes:
         manifest: what it says of itself.
         program: from a raw window to class probabilities.
-        golden: raw windows float32 (n_windows, n_channels, n_timepoints).
+        golden: raw windows as in the spec, e.g. float32 (n_windows, n_channels, n_timepoints).
         expected: their probabilities float32 (n_windows, n_classes).
         files: every file but manifest and signature.
         signature: as found in the file; None if unsigned.
@@ -63,7 +63,7 @@ class Bundle:
         object.__setattr__(self, "_run", reference.guard(self.program))
 
     @property
-    def spec(self) -> WindowSpec:
+    def spec(self) -> Spec:
         return self.manifest.spec
 
     @property
@@ -106,32 +106,30 @@ class Bundle:
 
         Each window is scored by itself, so a stream gives exactly the same numbers.
         """
-        order = bind_windows(self.spec, windows.spec)
-        x = windows.x if order == list(range(windows.x.shape[1])) else windows.x[:, order]
-        return Predictions(self.classes, self.score(x))
+        return Predictions(self.classes, self.score(bind_windows(self.spec, windows)))
 
 
-def score(run: Run, x: Array, spec: WindowSpec, classes: tuple[str, ...]) -> Array:
+def score(run: Run, x: Array, spec: Spec, classes: tuple[str, ...]) -> Array:
     """Score windows one by one with any runtime.
 
     Args:
-        x: float32 (n_windows, n_channels, n_timepoints), as in the spec.
+        x: windows as in the spec, e.g. float32 (n_windows, n_channels, n_timepoints).
 
     Returns: float32 (n_windows, n_classes).
 
     Errors: `DataError` for windows of another shape or that are not finite, `ModelError` when
     the runtime gives anything but one finite number per class.
     """
-    x = np.asarray(x, dtype=np.float32)
-    if x.ndim != 3 or x.shape[1:] != (spec.n_channels, spec.n_timepoints):
+    x = np.asarray(x)
+    if x.shape[1:] != spec.shape:
         raise DataError.of(
             "window-shape",
             f"windows of shape {x.shape}",
-            f"the bundle takes (n_windows, {spec.n_channels}, {spec.n_timepoints})",
-            f"cut windows of {spec.length_s:g} s at {spec.rate_hz:g} Hz",
+            f"the bundle takes {('n_windows', *spec.shape)}",
+            f"give {said(spec)}",
         )
-    if not np.isfinite(x).all():
-        count = int((~np.isfinite(x).all(axis=(1, 2))).sum())
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        count = int((~np.isfinite(x.reshape(len(x), -1)).all(axis=1)).sum())
         raise DataError.of(
             "windows-not-finite",
             f"{count} of {len(x)} windows hold NaN or infinity",
@@ -140,7 +138,7 @@ def score(run: Run, x: Array, spec: WindowSpec, classes: tuple[str, ...]) -> Arr
         )
     out = np.empty((len(x), len(classes)), np.float32)
     for index in range(len(x)):
-        row = run(x[index : index + 1].copy())
+        row = run(np.array(x[index : index + 1], dtype=np.float32))
         if row.shape != (1, len(classes)) or not np.isfinite(row).all():
             raise ModelError.of(
                 "scores-form",
@@ -154,7 +152,7 @@ def score(run: Run, x: Array, spec: WindowSpec, classes: tuple[str, ...]) -> Arr
 
 def make(
     program: Program,
-    spec: WindowSpec,
+    spec: Spec,
     classes: tuple[str, ...],
     decision: Decision | None = None,
     golden: Array | None = None,
@@ -172,16 +170,18 @@ def make(
 
     Args:
         program: from raw windows to probabilities (n_windows, n_classes).
-        golden: raw windows (n_windows, n_channels, n_timepoints) that every runtime is checked
-            with; a few per class are enough. Without any, fixed noise stands in.
+        golden: raw windows, as in the spec, that every runtime is checked with; a few per class
+            are enough. Without any, fixed noise stands in.
         card: Markdown; written from the manifest when empty.
         models: runtime -> model, e.g. ``{"onnx": ...}``.
 
     Errors: `BundleError`, `ModelError` or `DataError` when the parts do not fit.
     """
     if golden is None:
-        golden = np.random.default_rng(0).normal(size=(4, spec.n_channels, spec.n_timepoints))
-    golden = np.ascontiguousarray(golden, dtype=np.float32)
+        golden = _noise(spec)
+    golden = np.ascontiguousarray(golden)
+    if golden.dtype != np.uint8:
+        golden = golden.astype(np.float32)
     operations = json_text.dump(program.as_dict())
     # Read back at once: what is made here is what a device will read.
     program = reference.read(operations, program.constants)
@@ -298,9 +298,8 @@ def _checked(
     except (KeyError, ValueError) as error:
         raise _misfit(f"golden windows or card: {error}") from error
     spec, classes = manifest.spec, manifest.classes
-    shape = (spec.n_channels, spec.n_timepoints)
-    if x.ndim != 3 or not 0 < len(x) <= MAX_GOLDEN or x.shape[1:] != shape:
-        raise _misfit(f"golden windows of shape {x.shape}, a spec of {shape}")
+    if x.ndim == 0 or not 0 < len(x) <= MAX_GOLDEN or x.shape[1:] != spec.shape:
+        raise _misfit(f"golden windows of shape {x.shape}, a spec of {spec.shape}")
     if expected.shape != (len(x), len(classes)):
         raise _misfit(f"expected probabilities of shape {expected.shape}, {len(classes)} classes")
     bundle = Bundle(manifest, program, x, expected, files, signature, signed_by)
@@ -310,6 +309,13 @@ def _checked(
         raise BundleError(error.problems) from error
     bundle.score(x[:1])  # a program for other channels fails here, not in the field
     return bundle
+
+
+def _noise(spec: Spec) -> Array:
+    random = np.random.default_rng(0)
+    if spec.kind in ("series", "audio"):
+        return random.normal(size=(4, *spec.shape))
+    return random.integers(32, 127, size=(4, *spec.shape)).astype(np.uint8)
 
 
 def _member_problem(name: str, how: str) -> Problem:

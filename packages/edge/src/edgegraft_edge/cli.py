@@ -23,6 +23,7 @@ from edgegraft_edge.decision import Decision, Event
 from edgegraft_edge.errors import DataError, EdgegraftError, OptionError, nearest
 from edgegraft_edge.rows import TIME_UNITS, Rows
 from edgegraft_edge.runner import Runner, verify
+from edgegraft_edge.signal import series_spec
 
 _EPILOG = """exit codes: 0 ok, 1 a runtime disagrees with the golden windows, 2 usage, 3 data,
 4 bundle, 130 stopped with Ctrl-C"""
@@ -59,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with _source(arguments.source) as source:
         rows = Rows(
             source,
-            bundle.spec,
+            series_spec(bundle.spec),
             time_column=arguments.time_column,
             time_unit=arguments.time_unit,
         )
@@ -82,7 +83,7 @@ def _stream(rows: Rows, runner: Runner, speed: float | None) -> None:
     begin, first_s = time.monotonic(), None
     for count, (at_s, sample) in enumerate(rows):
         if speed:
-            now_s = count / runner.bundle.spec.rate_hz if at_s is None else at_s
+            now_s = count / runner.spec.rate_hz if at_s is None else at_s
             first_s = now_s if first_s is None else first_s
             wait_s = (now_s - first_s) / speed - (time.monotonic() - begin)
             if wait_s > 0.002:

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgegraft_edge import json_text
 from edgegraft_edge.errors import BundleError, Problem, nearest
-from edgegraft_edge.signal import Channel, WindowSpec
+from edgegraft_edge.signal import Channel, ImageSpec, Spec, TextSpec, WindowSpec
 
 SCHEMA = 1
 MAX_WINDOW_VALUES = 1 << 26
@@ -36,7 +36,8 @@ class Manifest:
     """Everything about a bundle but its numbers.
 
     Attributes:
-        spec: the raw windows it takes: length, stride, rate, channels with their units.
+        spec: the raw windows it takes: length, stride, rate, channels with their units; height
+            and width of pictures; bytes of sentences.
         classes: names of the columns of the probabilities.
         decision: options of :class:`edgegraft_edge.decision.Decision`.
         files: checksum and size of every file but the manifest and the signature.
@@ -57,7 +58,7 @@ class Manifest:
     True
     """
 
-    spec: WindowSpec
+    spec: Spec
     classes: tuple[str, ...]
     decision: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, FileEntry] = field(default_factory=dict)
@@ -89,14 +90,12 @@ class Manifest:
 
     def card(self) -> str:
         """A short model card, Markdown."""
-        spec = self.spec
-        channels = ", ".join(f"{c.name} ({c.unit})" if c.unit else c.name for c in spec.channels)
         lines = [
             f"# {self.name}, version {self.version}",
             "",
-            f"Classifies windows of {spec.length_s:g} s at {spec.rate_hz:g} Hz.",
+            f"Classifies {said(self.spec)}.",
             "",
-            f"* Channels: {channels}",
+            *_channel_lines(self.spec),
             f"* Classes: {', '.join(self.classes)}",
             *(f"* Licence of {what}: {licence}" for what, licence in self.licences.items()),
             *(
@@ -143,30 +142,54 @@ class Manifest:
             ) from error
 
 
-def _spec(data: Mapping[str, Any]) -> WindowSpec:
+def _spec(data: Mapping[str, Any]) -> Spec:
+    """Of the kind whose fields these are."""
+    if "n_bytes" in data:
+        return TextSpec(**data)
     channels = tuple(Channel(**channel) for channel in data["channels"])
-    return WindowSpec(**{**data, "channels": channels})
+    kind = ImageSpec if "height" in data else WindowSpec
+    return kind(**{**data, "channels": channels})
+
+
+def said(spec: Spec) -> str:
+    """What a window is, in words."""
+    if isinstance(spec, TextSpec):
+        return f"sentences of up to {spec.n_bytes} bytes"
+    if isinstance(spec, ImageSpec):
+        return f"pictures of {spec.width} x {spec.height} pixels"
+    return f"windows of {spec.length_s:g} s at {spec.rate_hz:g} Hz"
+
+
+def _channel_lines(spec: Spec) -> list[str]:
+    if isinstance(spec, TextSpec):
+        return []
+    named = [f"{c.name} ({c.unit})" if c.unit else c.name for c in spec.channels]
+    return [f"* Channels: {', '.join(named)}"]
 
 
 def _faults(manifest: Manifest) -> list[tuple[str, str]]:
     """Every (what was found, why it is refused)."""
     spec, faults = manifest.spec, []
-    numbers = {"length_s": spec.length_s, "stride_s": spec.stride_s, "rate_hz": spec.rate_hz}
-    bad = [f"{key} = {value!r}" for key, value in numbers.items() if not _is_positive(value)]
+    sizes = _sizes(spec)
+    bad = [f"{key} = {value!r}" for key, value in sizes.items() if not _is_positive(value)]
     faults += [(found, "it must be a number above 0") for found in bad]
-    names = [channel.name for channel in spec.channels]
-    texts = [*names, *(channel.unit for channel in spec.channels), *manifest.classes]
+    channels = () if isinstance(spec, TextSpec) else spec.channels
+    names = [channel.name for channel in channels]
+    texts = [*names, *(channel.unit for channel in channels), *manifest.classes]
     texts += [manifest.name, manifest.created]
+    unnamed = not names and not isinstance(spec, TextSpec)
     if not all(isinstance(text, str) for text in texts):
         faults.append(("a name that is no text", "channels, units and classes are text"))
-    elif not names or len(set(names)) != len(names) or "" in names:
+    elif unnamed or len(set(names)) != len(names) or "" in names:
         faults.append((f"channels {names}", "each needs a name of its own"))
     elif len(set(manifest.classes)) != len(manifest.classes) or "" in manifest.classes:
         faults.append((f"classes {list(manifest.classes)}", "each needs a name of its own"))
     if not manifest.classes:
         faults.append(("no class", "there is nothing to say"))
     if not bad:
-        size = spec.n_channels * max(spec.length_s, spec.stride_s) * spec.rate_hz
+        size: float = math.prod(spec.shape)
+        if isinstance(spec, WindowSpec):
+            size = spec.n_channels * max(spec.length_s, spec.stride_s) * spec.rate_hz
         if size > MAX_WINDOW_VALUES:
             faults.append((f"windows of {size:.3g} values", "windows are bounded"))
     for key in ("version", "schema"):
@@ -176,6 +199,15 @@ def _faults(manifest: Manifest) -> list[tuple[str, str]]:
         if not isinstance(getattr(manifest, key), Mapping):
             faults.append((f"{key} of type {type(getattr(manifest, key)).__name__}", "a mapping"))
     return faults or _file_faults(manifest)
+
+
+def _sizes(spec: Spec) -> dict[str, Any]:
+    """The numbers of a spec, which must be above 0; whole ones where they count."""
+    if isinstance(spec, WindowSpec):
+        return {"length_s": spec.length_s, "stride_s": spec.stride_s, "rate_hz": spec.rate_hz}
+    names = ("n_bytes",) if isinstance(spec, TextSpec) else ("height", "width")
+    sizes = {name: getattr(spec, name) for name in names}
+    return {name: size if type(size) is int else None for name, size in sizes.items()}
 
 
 def _file_faults(manifest: Manifest) -> list[tuple[str, str]]:

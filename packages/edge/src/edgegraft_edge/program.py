@@ -6,8 +6,7 @@ programs, so one interpreter in NumPy, one emitter to ONNX and (later) one to C 
 everything, and the device computes what Python computed.
 
 Values are float32 with the window axis first: ``(n_windows, ...)``. Constants have no
-window axis. The primitives are in :data:`PRIMITIVES`; each follows the ONNX operator of
-the same meaning, so that emitting is one line.
+window axis. The primitives are in :data:`edgegraft_edge.primitives.PRIMITIVES`.
 
 >>> draft = Draft()
 >>> centred = draft.add("sub", "x", draft.add("mean", "x", axes=[2]))
@@ -19,16 +18,17 @@ the same meaning, so that emitting is one line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from edgegraft_edge.errors import ModelError, Problem, nearest
+from edgegraft_edge.primitives import PRIMITIVES
 from edgegraft_edge.signal import Array
+from edgegraft_edge.tokens import READERS
 
 MAX_OPS = 10_000
 INPUT = "x"
@@ -167,12 +167,19 @@ class Draft:
         self._ops: list[Op] = []
         self._constants: dict[str, Array] = {}
 
-    def constant(self, values: Any) -> str:
-        """Keep an array (floats as float32, integers as int64) and return its name."""
+    def constant(self, values: Any, name: str = "") -> str:
+        """Keep an array and return its name: floats as float32, bytes as uint8, integers as int64.
+
+        A name of its own is for weights that are trained.
+        """
         array = np.asarray(values)
-        array = array.astype(np.int64 if array.dtype.kind in "iub" else np.float32)
-        name = f"k{len(self._constants)}"
-        self._constants[name] = np.ascontiguousarray(array)
+        if array.dtype != np.uint8:
+            whole = array.dtype.kind in "iub"
+            array = array.astype(np.int64 if whole else np.float32, copy=False)
+        name = name or f"k{len(self._constants)}"
+        if name in self._constants:
+            raise ValueError(f"two constants named {name!r}")
+        self._constants[name] = np.asarray(array, order="C")
         return name
 
     def add(self, kind: str, *inputs: Any, **attrs: Any) -> str:
@@ -181,6 +188,11 @@ class Draft:
         output = f"v{len(self._ops)}"
         self._ops.append(Op(kind, names, output, attrs))
         return output
+
+    def keep(self, program: Program) -> str:
+        """Go on from a program, in an empty draft; its values and constants keep their names."""
+        self._ops, self._constants = list(program.ops), dict(program.constants)
+        return program.output
 
     def call(self, program: Program, value: str = INPUT) -> str:
         """Inline another program, reading `value` in place of its input."""
@@ -206,150 +218,29 @@ def chain(*programs: Program) -> Program:
     return draft.finish(value)
 
 
-# -- primitives: each takes arrays with the window axis first, and attributes from JSON
+def split(program: Program) -> tuple[Program | None, Program]:
+    """What takes text apart, if the program does, and the rest, which other runtimes can run.
 
-
-def _conv1d(
-    x: Array,
-    weight: Array,
-    bias: Array,
-    *,
-    stride: int = 1,
-    dilation: int = 1,
-    groups: int = 1,
-    pad: tuple[int, int] = (0, 0),
-) -> Array:
-    """x (n, c_in, t), weight (c_out, c_in / groups, k), bias (c_out,) -> (n, c_out, t_out)."""
-    n_windows = x.shape[0]
-    c_out, c_in, taps = weight.shape
-    x = np.pad(x, ((0, 0), (0, 0), tuple(pad)))
-    spread = (taps - 1) * dilation + 1
-    patches = sliding_window_view(x, spread, axis=2)[:, :, ::stride, ::dilation]
-    n_out = patches.shape[2]
-    patches = patches.reshape(n_windows, groups, c_in, n_out, taps).transpose(0, 1, 2, 4, 3)
-    patches = patches.reshape(n_windows, groups, c_in * taps, n_out)
-    kernels = weight.reshape(groups, c_out // groups, c_in * taps)
-    out = np.matmul(kernels, patches).reshape(n_windows, c_out, n_out)
-    return np.asarray(out + bias[:, None], dtype=np.float32)
-
-
-def _conv2d(
-    x: Array,
-    weight: Array,
-    bias: Array,
-    *,
-    stride: tuple[int, int] = (1, 1),
-    dilation: tuple[int, int] = (1, 1),
-    groups: int = 1,
-    pad: tuple[int, int, int, int] = (0, 0, 0, 0),
-) -> Array:
-    """x (n, c_in, h, w), weight (c_out, c_in / groups, kh, kw), bias (c_out,) -> (n, c_out, h, w).
-
-    `pad` is top, left, bottom, right. With kh = 1 the rows share a convolution along time.
+    All readers read the input and give (n_windows, size); side by side they are what the rest
+    starts from.
     """
-    n_windows = x.shape[0]
-    c_out, c_in, *taps = weight.shape
-    top, left, bottom, right = pad
-    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    rows, columns = ((n - 1) * d + 1 for n, d in zip(taps, dilation, strict=True))
-    patches = sliding_window_view(sliding_window_view(x, rows, axis=2), columns, axis=3)
-    patches = patches[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
-    height, width = patches.shape[2:4]
-    patches = patches.transpose(0, 1, 4, 5, 2, 3)
-    patches = patches.reshape(n_windows, groups, c_in * taps[0] * taps[1], height * width)
-    kernels = weight.reshape(groups, c_out // groups, c_in * taps[0] * taps[1])
-    out = np.matmul(kernels, patches).reshape(n_windows, c_out, height, width)
-    return np.asarray(out + bias[:, None, None], dtype=np.float32)
+    readers = [op for op in program.ops if op.kind in READERS]
+    if not readers:
+        return None, program
+    front, rest = Draft(), Draft()
+    parts, names, place = [], {}, 0
+    for op in readers:
+        parts.append(front.add(op.kind, *(_known(program, n) for n in op.inputs), **op.attrs))
+        size = int(op.attrs["size"])
+        names[op.output] = rest.add("slice", INPUT, axis=1, start=place, stop=place + size)
+        place += size
+    for op in program.ops:
+        if op.kind not in READERS:
+            inputs = (names.get(name, _known(program, name)) for name in op.inputs)
+            names[op.output] = rest.add(op.kind, *inputs, **op.attrs)
+    joined = front.add("concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+    return front.finish(joined), rest.finish(names[program.output])
 
 
-def _frame(x: Array, *, length: int, hop: int) -> Array:
-    """(n, c, t) -> (n, c, n_frames, length); a tail shorter than a frame is left out."""
-    return np.ascontiguousarray(sliding_window_view(x, length, axis=2)[:, :, ::hop])
-
-
-def _sigmoid(x: Array) -> Array:
-    out: Array = 0.5 * (1.0 + np.tanh(0.5 * x))
-    return out
-
-
-def _softmax(x: Array, *, axis: int = -1) -> Array:
-    exp = np.exp(x - x.max(axis=axis, keepdims=True))
-    out: Array = exp / exp.sum(axis=axis, keepdims=True)
-    return out
-
-
-def _reduce(function: Callable[..., Array]) -> Callable[..., Array]:
-    def reduce(x: Array, *, axes: list[int], keepdims: bool = True) -> Array:
-        return function(x, axis=tuple(axes), keepdims=keepdims)
-
-    return reduce
-
-
-def _slice(x: Array, *, axis: int, start: int, stop: int, step: int = 1) -> Array:
-    index = [slice(None)] * x.ndim
-    index[axis] = slice(start, stop, step)
-    return x[tuple(index)]
-
-
-def _trees(
-    x: Array,
-    feature: Array,
-    threshold: Array,
-    left: Array,
-    right: Array,
-    value: Array,
-    roots: Array,
-) -> Array:
-    """Mean leaf value of binary trees: go left where x[feature] <= threshold.
-
-    x (n, n_features); feature, threshold, left, right (n_nodes,) with left = -1 at a leaf;
-    value (n_nodes, n_outputs); roots (n_trees,). Returns (n, n_outputs).
-    """
-    node = np.repeat(roots[None, :], len(x), axis=0)
-    rows = np.arange(len(x))[:, None]
-    while True:
-        inner = left[node] >= 0
-        if not inner.any():
-            break
-        goes_left = x[rows, feature[node]] <= threshold[node]
-        node = np.where(inner, np.where(goes_left, left[node], right[node]), node)
-    return np.asarray(value[node].mean(axis=1), dtype=np.float32)
-
-
-PRIMITIVES: Mapping[str, Callable[..., Array]] = MappingProxyType(
-    {
-        "add": np.add,
-        "sub": np.subtract,
-        "mul": np.multiply,
-        "div": np.divide,
-        "maximum": np.maximum,
-        "minimum": np.minimum,
-        "greater": lambda a, b: np.greater(a, b).astype(np.float32),
-        "abs": np.abs,
-        "sqrt": np.sqrt,
-        "log": np.log,
-        "exp": np.exp,
-        "round": np.rint,  # halves to even
-        "tanh": np.tanh,
-        "sigmoid": _sigmoid,
-        "relu": lambda x: np.maximum(x, np.float32(0)),
-        "leaky_relu": lambda x, slope=0.01: np.where(x > 0, x, np.float32(slope) * x),
-        "softmax": _softmax,
-        "matmul": np.matmul,
-        "conv1d": _conv1d,
-        "conv2d": _conv2d,
-        "frame": _frame,
-        "mean": _reduce(np.mean),
-        "sum": _reduce(np.sum),
-        "max": _reduce(np.max),
-        "min": _reduce(np.min),
-        "sort": lambda x: np.sort(x, axis=-1),
-        "concat": lambda *xs, axis: np.concatenate(xs, axis=axis),
-        "reshape": lambda x, *, shape: x.reshape(len(x), *shape),
-        "transpose": lambda x, *, axes: np.transpose(x, axes),
-        "slice": _slice,
-        "gather": lambda x, index, *, axis: np.take(x, index, axis=axis),
-        "trees": _trees,
-    }
-)
-"""Name -> NumPy function; the window axis comes first and is never reduced or reshaped."""
+def _known(program: Program, name: str) -> str | Array:
+    return program.constants.get(name, name)

@@ -10,11 +10,13 @@ from typing import Any, Literal
 import numpy as np
 
 from edgegraft_edge import backends
+from edgegraft_edge.backends import numpy as reference
 from edgegraft_edge.bundle import Bundle, score
 from edgegraft_edge.clock import DRIFT, MAX_DRIFT, Clock
 from edgegraft_edge.decision import Decider, Decision, Event
 from edgegraft_edge.errors import DataError, EdgegraftError, OptionError
-from edgegraft_edge.signal import Array, Channel
+from edgegraft_edge.program import split
+from edgegraft_edge.signal import Array, Channel, series_spec
 from edgegraft_edge.windowing import Ring, bind
 
 TOLERANCE = 1e-3
@@ -75,14 +77,15 @@ class Runner:
         rate_hz: float | None = None,
         decision: Decision | None = None,
     ):
-        given = bundle.spec.channels if channels is None else channels
         self.bundle = bundle
-        self._places = bind(bundle.spec, given, rate_hz)
+        self.spec = series_spec(bundle.spec)
+        given = self.spec.channels if channels is None else channels
+        self._places = bind(self.spec, given, rate_hz)
         self._n_given = len(given)
         self._run = open_model(bundle, backend or "numpy")
-        self._ring = Ring(bundle.spec)
+        self._ring = Ring(self.spec)
         self._decider = Decider(decision or bundle.decision, bundle.classes)
-        self._clock = Clock(bundle.spec.rate_hz, late_s=bundle.spec.length_s)
+        self._clock = Clock(self.spec.rate_hz, late_s=self.spec.length_s)
         self._counters = Counters()
         self._seen = 0  # samples in the ring's count since the last break
 
@@ -121,10 +124,10 @@ class Runner:
         self._check_rate()
         self._counters.accepted += count
         events: list[Event] = []
-        piece = 4 * self.bundle.spec.n_timepoints  # a long chunk must not hold all its windows
+        piece = 4 * self.spec.n_timepoints  # a long chunk must not hold all its windows
         for first in range(0, count, piece):
             part = samples[self._places, first : first + piece]
-            events += self._take(part, start_s + first / self.bundle.spec.rate_hz)
+            events += self._take(part, start_s + first / self.spec.rate_hz)
         return events
 
     def _break(self, place: str) -> None:
@@ -145,7 +148,7 @@ class Runner:
             return
         self._counters.rate_off += 1
         if abs(drift) > MAX_DRIFT:
-            rate_hz = self.bundle.spec.rate_hz
+            rate_hz = self.spec.rate_hz
             raise DataError.of(
                 "rate-mismatch",
                 f"timestamps at {rate_hz * (1 + drift):.4g} Hz for windows at {rate_hz:g} Hz",
@@ -154,7 +157,7 @@ class Runner:
             )
 
     def _take(self, samples: Array, start_s: float) -> list[Event]:
-        spec, counters, events = self.bundle.spec, self._counters, []
+        spec, counters, events = self.spec, self._counters, []
         with np.errstate(over="ignore"):
             samples = np.asarray(samples, dtype=np.float32)
         counters.not_finite += int((~np.isfinite(samples)).any(axis=0).sum())
@@ -187,7 +190,12 @@ def open_model(bundle: Bundle, backend: str | backends.Backend) -> backends.Run:
     model for it, `ModelError` when the runtime cannot run that model.
     """
     found = backends.find(backend) if isinstance(backend, str) else backend
-    return found.open(bundle.model(found.name))
+    run = found.open(bundle.model(found.name))
+    readers = None if found.name == "numpy" else split(bundle.program)[0]
+    if readers is None:
+        return run
+    read = reference.guard(readers)
+    return lambda x: run(read(x))
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,16 @@
 """Signals as plain frozen values: channels, recordings, windows.
 
-Axes, everywhere: ``n_windows, n_channels, n_timepoints``; time is the last axis.
+Axes, everywhere: ``n_windows, n_channels, n_timepoints``; time is the last axis. A sound is a
+signal of one channel in full scale. A picture is a window of pixels, ``n_windows, n_channels,
+height, width``, and a sentence one of bytes, ``n_windows, n_bytes``: what else is true of
+windows is true of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +19,9 @@ from edgegraft_edge.errors import DataError, Problem
 
 Array = NDArray[Any]
 UNLABELLED = ""
+FULL_SCALE = "FS"
+"""The unit of sound: 1.0 is the loudest that its converter knows."""
+Kind = Literal["series", "audio", "image", "text"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,10 @@ class Channel:
 
     name: str
     unit: str = ""
+
+
+RGB = (Channel("red"), Channel("green"), Channel("blue"))
+GREY = (Channel("grey"),)
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,16 @@ class WindowSpec:
     def channel_names(self) -> tuple[str, ...]:
         return tuple(channel.name for channel in self.channels)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one window: (n_channels, n_timepoints)."""
+        return self.n_channels, self.n_timepoints
+
+    @property
+    def kind(self) -> Kind:
+        """Sound where every channel is in full scale, otherwise a series."""
+        return "audio" if all(c.unit == FULL_SCALE for c in self.channels) else "series"
+
     @classmethod
     def from_shape(
         cls, n_channels: int, n_timepoints: int, rate_hz: float = 1.0, names: Sequence[str] = ()
@@ -109,11 +129,82 @@ class WindowSpec:
 
 
 @dataclass(frozen=True)
+class ImageSpec:
+    """Pictures of one size: pixels 0 to 255, rows from the top, channels in a named order.
+
+    >>> ImageSpec(96, 128).shape, ImageSpec(28, 28, GREY).n_channels
+    ((3, 96, 128), 1)
+    """
+
+    height: int
+    width: int
+    channels: tuple[Channel, ...] = RGB
+
+    @property
+    def n_channels(self) -> int:
+        return len(self.channels)
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        return tuple(channel.name for channel in self.channels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one picture: (n_channels, height, width)."""
+        return self.n_channels, self.height, self.width
+
+    @property
+    def kind(self) -> Kind:
+        return "image"
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """Sentences as UTF-8, filled up with zero bytes; what is longer is cut at a character.
+
+    >>> spec = TextSpec(8)
+    >>> x = spec.pack(["on", "größer"])
+    >>> x.shape, spec.unpack(x)
+    ((2, 8), ('on', 'größer'))
+    """
+
+    n_bytes: int = 512
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sentence: (n_bytes,)."""
+        return (self.n_bytes,)
+
+    @property
+    def kind(self) -> Kind:
+        return "text"
+
+    def pack(self, texts: Sequence[str]) -> Array:
+        """Texts as uint8 (n_windows, n_bytes). Zero characters and lone surrogates are dropped."""
+        out = np.zeros((len(texts), self.n_bytes), dtype=np.uint8)
+        for row, text in zip(out, texts, strict=True):
+            data = text[: self.n_bytes].replace("\0", "").encode("utf-8", "ignore")
+            data = data[: self.n_bytes].decode("utf-8", "ignore").encode("utf-8")
+            row[: len(data)] = np.frombuffer(data, dtype=np.uint8)
+        return out
+
+    def unpack(self, x: Array) -> tuple[str, ...]:
+        """The inverse of `pack`, for uint8 or float (n_windows, n_bytes)."""
+        rows = np.asarray(x).astype(np.uint8)
+        return tuple(row.tobytes().rstrip(b"\0").decode("utf-8", "replace") for row in rows)
+
+
+Spec = WindowSpec | ImageSpec | TextSpec
+"""What one window is: each has a `kind` and the `shape` of one window."""
+
+
+@dataclass(frozen=True)
 class Windows:
     """Windows ready for a backbone, with what is known of each.
 
     Attributes:
-        x: float32 (n_windows, n_channels, n_timepoints).
+        x: float32 (n_windows, n_channels, n_timepoints); uint8 (n_windows, n_channels, height,
+            width) of pictures and (n_windows, n_bytes) of sentences.
         y: labels as text (n_windows,), "" where unlabelled; float targets for regression.
         groups: text (n_windows,), the person, machine or site of each window; "" if unknown.
         spec: how they were cut.
@@ -131,7 +222,7 @@ class Windows:
     x: Array
     y: Array
     groups: Array
-    spec: WindowSpec
+    spec: Spec
     recording: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     start: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     names: tuple[str, ...] = ()
@@ -157,24 +248,7 @@ class Windows:
             )
             if len(values) != n_windows
         ]
-        if self.x.ndim != 3:
-            problems.append(
-                Problem(
-                    "window-shape",
-                    f"x has {self.x.ndim} axes, shape {self.x.shape}",
-                    "windows are (n_windows, n_channels, n_timepoints)",
-                    "reshape x; one channel is x[:, None, :]",
-                )
-            )
-        elif self.x.shape[1] != self.spec.n_channels:
-            problems.append(
-                Problem(
-                    "channel-count",
-                    f"x has {self.x.shape[1]} channels, the spec names {self.spec.n_channels}",
-                    "channels are bound by name",
-                    "name every channel once",
-                )
-            )
+        problems += _shape_problems(self.x, self.spec)
         if problems:
             raise DataError(problems)
 
@@ -223,6 +297,11 @@ class Windows:
         """Whether at least two groups are known."""
         return len(set(self.groups.tolist()) - {""}) > 1
 
+    @property
+    def series(self) -> WindowSpec:
+        """The spec, where these are windows of a series or of sound, and an error elsewhere."""
+        return series_spec(self.spec)
+
     def take(self, index: Any) -> Windows:
         """The windows at `index` (integers or a bool mask), in that order."""
         return replace(
@@ -238,3 +317,42 @@ class Windows:
         """Labels as int (n_windows,) positions in `classes`; -1 for labels that are not in it."""
         position = {label: index for index, label in enumerate(classes)}
         return np.array([position.get(str(label), -1) for label in self.y], dtype=np.int64)
+
+
+def series_spec(spec: Spec) -> WindowSpec:
+    """The spec of windows of a series or of sound.
+
+    Errors: `DataError` "kind-differs" for pictures and sentences.
+    """
+    if isinstance(spec, WindowSpec):
+        return spec
+    raise DataError.of(
+        "kind-differs",
+        f"windows of kind {spec.kind}",
+        "this works on series and sound alone, which have channels along time",
+        f"take what is made for kind {spec.kind}",
+    )
+
+
+def _shape_problems(x: Array, spec: Spec) -> list[Problem]:
+    if x.ndim != 1 + len(spec.shape):
+        axes = {"image": "n_channels, height, width", "text": "n_bytes"}
+        wanted = axes.get(spec.kind, "n_channels, n_timepoints")
+        return [
+            Problem(
+                "window-shape",
+                f"x has {x.ndim} axes, shape {x.shape}",
+                f"windows are (n_windows, {wanted})",
+                "reshape x; one channel is x[:, None, :]",
+            )
+        ]
+    if isinstance(spec, WindowSpec):
+        if x.shape[1] == spec.n_channels:
+            return []
+        found = f"x has {x.shape[1]} channels, the spec names {spec.n_channels}"
+        why, remedy = "channels are bound by name", "name every channel once"
+        return [Problem("channel-count", found, why, remedy)]
+    if x.shape[1:] != spec.shape:
+        found = f"x has windows of {x.shape[1:]}, the spec says {spec.shape}"
+        return [Problem("window-shape", found, "both tell one size", "resize one of them")]
+    return []

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from edgegraft_edge.errors import DataError, Problem, nearest
-from edgegraft_edge.signal import Array, Channel, WindowSpec
+from edgegraft_edge.signal import Array, Channel, Spec, Windows, WindowSpec
 
 RATE_TOLERANCE = 0.02
 
@@ -149,23 +149,39 @@ def bind(
     return places
 
 
-def bind_windows(spec: WindowSpec, given: WindowSpec) -> list[int]:
-    """Like `bind`, for ready windows: by position where `given` has no names (c0, c1, ...).
+def bind_windows(spec: Spec, windows: Windows) -> Array:
+    """The windows as the spec wants them: of its kind, channels in its order, else refused.
 
-    A rate of 1 Hz stands for an unknown one.
+    Channels go by name, and by position where the windows have no names (c0, c1, ...). A rate
+    of 1 Hz stands for an unknown one.
+
+    Returns: (n_windows, ...), as `windows.x`.
+
+    Errors: `DataError` "kind-differs", or as of `bind`.
     """
-    anonymous = given.channel_names == tuple(f"c{index}" for index in range(given.n_channels))
-    if anonymous and given.channel_names != spec.channel_names:
-        if given.n_channels != spec.n_channels:
-            raise DataError.of(
-                "channel-count",
-                f"windows of {given.n_channels} channels without names",
-                f"the bundle takes {spec.n_channels}: {', '.join(spec.channel_names[:8])}",
-                "name the channels",
-            )
-        return list(range(spec.n_channels))
-    unknown_rate = given.rate_hz == 1.0 or spec.rate_hz == 1.0
-    return bind(spec, given.channels, None if unknown_rate else given.rate_hz)
+    given = windows.spec
+    if isinstance(given, WindowSpec) and isinstance(spec, WindowSpec):
+        anonymous = given.channel_names == tuple(f"c{index}" for index in range(given.n_channels))
+        if anonymous and given.channel_names != spec.channel_names:
+            if given.n_channels != spec.n_channels:
+                raise DataError.of(
+                    "channel-count",
+                    f"windows of {given.n_channels} channels without names",
+                    f"the bundle takes {spec.n_channels}: {', '.join(spec.channel_names[:8])}",
+                    "name the channels",
+                )
+            return windows.x
+        unknown_rate = given.rate_hz == 1.0 or spec.rate_hz == 1.0
+        places = bind(spec, given.channels, None if unknown_rate else given.rate_hz)
+        return windows.x if places == list(range(given.n_channels)) else windows.x[:, places]
+    if given.kind != spec.kind:
+        raise DataError.of(
+            "kind-differs",
+            f"windows of kind {given.kind}",
+            f"the model was made for {spec.kind}",
+            f"give data of kind {spec.kind}",
+        )
+    return windows.x
 
 
 def _checked(values: Array, spec: WindowSpec) -> Array:

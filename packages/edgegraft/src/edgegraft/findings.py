@@ -192,9 +192,9 @@ def _data(windows: Windows) -> dict[str, Any]:
     labels, counts = np.unique(windows.y, return_counts=True)
     return {
         "n_windows": len(windows),
-        "n_channels": windows.spec.n_channels,
-        "n_timepoints": windows.spec.n_timepoints,
-        "rate_hz": windows.spec.rate_hz,
+        "kind": windows.spec.kind,
+        "shape": list(windows.spec.shape),
+        "rate_hz": getattr(windows.spec, "rate_hz", None),
         "classes": dict(zip(labels.tolist(), counts.tolist(), strict=True)),
         "n_groups": len(set(windows.groups.tolist()) - {""}),
     }

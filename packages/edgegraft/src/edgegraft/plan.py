@@ -14,21 +14,46 @@ from edgegraft.adapt.strategy import build_strategy
 from edgegraft.data.split import Fold, folds, leave_one_group_out
 from edgegraft.evaluate.compare import Role, Row
 from edgegraft.zoo.backbone import Backbone
-from edgegraft.zoo.registry import list_backbones, load_backbone
-from edgegraft_edge.errors import DataError, SplitError
-from edgegraft_edge.signal import Windows
+from edgegraft.zoo.cost import multiply_adds
+from edgegraft.zoo.graph import Graph
+from edgegraft.zoo.registry import is_here, list_backbones, load_backbone
+from edgegraft_edge.errors import DataError, OptionError, SplitError
+from edgegraft_edge.program import chain
+from edgegraft_edge.signal import Kind, Windows
 
 TRAINED = ("finetune", "gradual")
+FROZEN = ("probe", "blend", "trees")
+DEAR = 50_000_000
+"""Multiply-adds of a window above which a network is trained only when asked for."""
 
 
-def contenders(backbone: str | Backbone) -> list[Backbone]:
-    """The backbones to rank: all that know something, and the one that was asked for."""
-    known = [load_backbone(card.name) for card in list_backbones() if card.kind != "random"]
-    if not isinstance(backbone, str):
-        return [*known, backbone]
-    if backbone in {"auto", *(each.card.name for each in known)}:
+CONTROLS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "series": (("minirocket", "probe"), ("statistics", "trees"), ("minirocket", "blend")),
+    "audio": (),
+    "image": (),
+    "text": (),
+}
+"""The classical controls of each kind of windows: backbone and strategy."""
+
+
+def contenders(backbone: str | Backbone, kind: Kind) -> list[Backbone]:
+    """The backbones to rank: all of that kind that know something, and the one asked for."""
+    known = [
+        load_backbone(card.name)
+        for card in list_backbones()
+        if card.kind != "random" and kind in card.takes and is_here(card)
+    ]
+    if backbone in ("auto", *(each.card.name for each in known)):
         return known
-    return [*known, load_backbone(backbone)]
+    asked_for = load_backbone(backbone) if isinstance(backbone, str) else backbone
+    if kind not in asked_for.card.takes:
+        raise OptionError.of(
+            "backbone-kind",
+            f"backbone {asked_for.card.name!r} for data of kind {kind}",
+            f"it takes {', '.join(asked_for.card.takes)}",
+            f"one of {', '.join(each.card.name for each in known) or 'your own'}",
+        )
+    return [*known, asked_for]
 
 
 def choose(
@@ -66,12 +91,17 @@ def choose(
 
 
 def plan_rows(
-    chosen: Backbone, strategy: str, options: Mapping[str, Any], unusable: Sequence[str] = ()
-) -> tuple[Row, ...]:
-    """The rows to compare; the first one ships unless another beats it.
+    chosen: Backbone,
+    strategy: str,
+    options: Mapping[str, Any],
+    windows: Windows,
+    unusable: Sequence[str] = (),
+) -> tuple[tuple[Row, ...], str]:
+    """The rows to compare, and a note on what was left out; the first row ships unless beaten.
 
-    The controls are always there: the same network from random weights, MiniRocket with a ridge
-    head, statistics with trees, and the blend of fixed features without the pretrained weights.
+    The controls are always there: the same network from random weights, and the classical ones
+    of the kind (`CONTROLS`). A network that is dear to train is not trained unless asked for;
+    its control is then the same network with random weights, frozen.
 
     Args:
         strategy: a name, or "auto": all that suit the backbone.
@@ -81,26 +111,45 @@ def plan_rows(
     def row(backbone: Backbone, name: str, role: Role) -> Row:
         return Row(backbone, name, build_strategy(name, options), role)
 
-    trains = isinstance(chosen, Trainable)
-    names = (strategy,) if strategy != "auto" else ("blend", "probe", *(TRAINED if trains else ()))
+    note = ""
+    network = chosen if isinstance(chosen, Trainable) else _shipped_network(windows.spec.kind)
+    cost = _cost(network, windows)
+    trained: tuple[str, ...] = TRAINED if isinstance(chosen, Trainable) else ()
+    asked_for = strategy not in ("auto", *FROZEN)
+    dear = cost > DEAR and not asked_for
+    if dear:
+        note = (
+            f"{chosen.card.name} takes {cost / 1e6:.0f} million multiply-adds a window, so it was "
+            "kept frozen; --strategy gradual trains it, which takes long"
+        )
+    names = (strategy,) if strategy != "auto" else ("blend", "probe", *(() if dear else trained))
     candidates = [row(chosen, name, "candidate") for name in names]
-    network = chosen if trains else _shipped_network()
-    controls = [row(network, "scratch", "control")] if network is not None else []
-    for backbone, name in (
-        ("minirocket", "probe"),
-        ("statistics", "trees"),
-        ("minirocket", "blend"),
-    ):
+    controls = []
+    if network is not None:
+        blank = network.with_random_weights(0) if dear else network
+        controls.append(row(blank, "probe" if dear else "scratch", "control"))
+    for backbone, name in CONTROLS[windows.spec.kind]:
         if backbone not in unusable:
             controls.append(row(load_backbone(backbone), name, "control"))
     taken = {candidate.name for candidate in candidates}
-    return (*candidates, *(control for control in controls if control.name not in taken))
+    kept = (control for control in controls if control.name not in taken)
+    return (*candidates, *kept), note
 
 
-def _shipped_network() -> Backbone | None:
+def _cost(network: Trainable | None, windows: Windows) -> int:
+    """Multiply-adds of a network for one window; 0 of what Edgegraft's own small encoder takes."""
+    if not isinstance(network, Graph):
+        return 0
+    front = network.intake.program(windows.spec)
+    return multiply_adds(chain(front, network.network.program), *windows.spec.shape)
+
+
+def _shipped_network(kind: Kind) -> Trainable | None:
+    """A network of that kind to train from scratch, where the chosen backbone is none."""
     for card in list_backbones():
-        if card.architecture == "conv1d":
-            return load_backbone(card.name)
+        if card.architecture == "conv1d" and kind in card.takes:
+            found = load_backbone(card.name)
+            return found if isinstance(found, Trainable) else None
     return None
 
 

@@ -28,7 +28,7 @@ from edgegraft.evaluate.evaluation import evaluate as evaluate_predictor
 from edgegraft.evaluate.verdict import Verdict, judge
 from edgegraft.findings import Comparison, Findings, noting_epochs, now, report, summary
 from edgegraft.fingerprint import fingerprint
-from edgegraft.plan import choose, contenders, plan_folds, plan_rows
+from edgegraft.plan import FROZEN, choose, contenders, plan_folds, plan_rows
 from edgegraft.recipe import Recipe
 from edgegraft.tasks.classification import Classification
 from edgegraft.tasks.task import Task
@@ -38,7 +38,7 @@ from edgegraft_edge import __version__, bundle
 from edgegraft_edge.bundle import Bundle
 from edgegraft_edge.decision import Predictions
 from edgegraft_edge.errors import DataError, ModelError, OptionError
-from edgegraft_edge.signal import Array, Windows
+from edgegraft_edge.signal import Array, Windows, WindowSpec
 from edgegraft_edge.windowing import bind_windows
 
 Data = str | PathLike[str] | Windows | Dataset
@@ -143,11 +143,12 @@ def adapt(
     tested = None if test is None else _like(windows, open_windows(test))
 
     watch("stage", {"name": "rank"})
-    ranking = rank_backbones(contenders(backbone), windows, task, seed=seed, watch=watch)
-    chosen, ranking = choose(ranking, backbone)
-    rows = plan_rows(
-        chosen, strategy, recipe.options, [row.backbone for row in ranking if not row.usable]
+    ranking = rank_backbones(
+        contenders(backbone, windows.spec.kind), windows, task, seed=seed, watch=watch
     )
+    chosen, ranking = choose(ranking, backbone)
+    unusable = [row.backbone for row in ranking if not row.usable]
+    rows, left_out = plan_rows(chosen, strategy, recipe.options, windows, unusable)
 
     watch("stage", {"name": "compare", "rows": [row.name for row in rows]})
     workspace = None
@@ -156,6 +157,7 @@ def adapt(
         workspace = Workspace.open(out, identity, resume=resume)
     compared = _compare(rows, windows, task, recipe, watch, workspace)
     notes = (*_set_aside(data), *_set_aside(test), *_on_both_sides(windows, tested))
+    notes = (*notes, left_out) if left_out else notes
     compared = replace(compared, notes=(*notes, *compared.notes))
     verdict = judge(
         compared.tables, windows, task, preferred=rows[0], n_folds=len(compared.folds), seed=seed
@@ -247,7 +249,9 @@ def recommend(
     """Backbones ranked for this data by what their closed-form heads say of left-out windows."""
     task = Classification()
     windows = _training(open_windows(data, data_options), task, None, seed)
-    return rank_backbones(contenders("auto"), windows, task, seed=seed, watch=watch)
+    return rank_backbones(
+        contenders("auto", windows.spec.kind), windows, task, seed=seed, watch=watch
+    )
 
 
 def open_windows(data: Data, options: Mapping[str, Any] | None = None) -> Windows:
@@ -315,16 +319,18 @@ def _like(windows: Windows, tested: Windows) -> Windows:
 
     Errors: `DataError` with every channel, unit or rate that does not fit, or ``test-differs``.
     """
-    places = bind_windows(windows.spec, tested.spec)
-    if tested.x.shape[2] != windows.x.shape[2]:
+    x = bind_windows(windows.spec, tested)
+    if x.shape[1:] != windows.x.shape[1:]:
         raise DataError.of(
             "test-differs",
-            f"test windows of {tested.x.shape[2]} timepoints",
-            f"training windows have {windows.x.shape[2]}",
-            "cut both alike: the same rate and window length",
+            f"test windows of shape {x.shape[1:]}",
+            f"training windows have {windows.x.shape[1:]}",
+            "cut both alike: the same rate and window length, the same size of pictures",
         )
-    spec = replace(tested.spec, channels=windows.spec.channels)
-    return replace(tested, x=tested.x[:, places], spec=spec)
+    spec = tested.spec
+    if isinstance(spec, WindowSpec) and isinstance(windows.spec, WindowSpec):
+        spec = replace(spec, channels=windows.spec.channels)
+    return replace(tested, x=x, spec=spec)
 
 
 def _identity(recipe: Recipe, windows: Windows, task: Task, rows: tuple[Row, ...]) -> str:
@@ -376,7 +382,7 @@ def _score(
 
 def _curve(shipped: Row, compared: Comparison, seed: int, watch: Watch) -> list[dict[str, Any]]:
     """The shipped row beside MiniRocket with a ridge head; trained strategies by their probe."""
-    if shipped.strategy_name not in ("probe", "blend", "trees"):
+    if shipped.strategy_name not in FROZEN:
         shipped = replace(shipped, strategy_name="probe", strategy=build_strategy("probe"))
     named = {shipped.name: shipped}
     named |= {row.name: row for row in compared.rows if row.name == "minirocket/probe"}

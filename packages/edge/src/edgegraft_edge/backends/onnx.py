@@ -36,19 +36,19 @@ class OnnxBackend:
         except Exception as error:  # the runtime's own classes differ from version to version
             raise _load_error(str(error)) from error
         inputs, outputs = session.get_inputs(), session.get_outputs()
-        if len(inputs) != 1 or len(inputs[0].shape) != 3 or inputs[0].type != "tensor(float)":
+        if len(inputs) != 1 or len(inputs[0].shape) < 2 or inputs[0].type != "tensor(float)":
             found = ", ".join(f"{entry.type} {entry.shape}" for entry in inputs)
             raise ModelError.of(
                 "onnx-input",
                 f"inputs {found}",
-                "one float input (n_windows, n_channels, n_timepoints) is needed",
+                "one float input (n_windows, ...) is needed",
                 "export the model with edgegraft export",
             )
         shape, name, output = inputs[0].shape, inputs[0].name, outputs[0].name
 
         def run(x: Array) -> Array:
             x = np.ascontiguousarray(x, dtype=np.float32)
-            wrong = x.ndim != 3 or any(
+            wrong = x.ndim != len(shape) or any(
                 isinstance(wanted, int) and wanted != given
                 for wanted, given in zip(shape[1:], x.shape[1:], strict=True)
             )

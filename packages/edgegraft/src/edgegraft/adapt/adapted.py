@@ -13,7 +13,7 @@ from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge.decision import Predictions
 from edgegraft_edge.heads import Head
 from edgegraft_edge.program import IDENTITY, Draft, Program
-from edgegraft_edge.signal import Windows, WindowSpec
+from edgegraft_edge.signal import Spec, Windows
 
 SMALLEST = 1e-6
 """Probabilities below this count as this when a mixture is calibrated."""
@@ -50,7 +50,7 @@ class Adapted:
     steps: Program
     members: tuple[Member, ...]
     classes: tuple[str, ...]
-    spec: WindowSpec
+    spec: Spec
     lineage: Mapping[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
 
@@ -68,7 +68,7 @@ class Adapted:
         x = draft.call(self.steps)
         total = ""
         for member in self.members:
-            embedding = member.backbone.program(self.spec.n_channels, self.spec.n_timepoints)
+            embedding = member.backbone.program(*self.spec.shape)
             scores = draft.call(member.head.program(), draft.call(embedding, x))
             if len(self.members) > 1:
                 scores = draft.add("mul", scores, np.float32(member.weight))

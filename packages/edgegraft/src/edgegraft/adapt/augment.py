@@ -16,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 
 from edgegraft_edge.errors import OptionError, Problem, nearest
-from edgegraft_edge.signal import Array
+from edgegraft_edge.signal import Array, Kind, Windows
 
 Augmentation = Callable[[Array, np.random.Generator], Array]
 
@@ -96,12 +96,20 @@ AUGMENTATIONS: Mapping[str, Augmentation] = MappingProxyType(
 )
 
 
-def chosen(names: tuple[str, ...]) -> tuple[Augmentation, ...]:
+USUAL: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
+    {"series": ("jitter", "scaling", "shift"), "audio": (), "image": (), "text": ()}
+)
+"""What "auto" stands for, by the kind of windows."""
+
+
+def chosen(names: tuple[str, ...], kind: Kind = "series") -> tuple[Augmentation, ...]:
     """Augmentations by name. Errors: `OptionError` listing each name that is none.
 
     >>> [step.__name__ for step in chosen(("shift", "jitter"))]
     ['shift', 'jitter']
     """
+    if names == ("auto",):
+        names = USUAL[kind]
     problems = [
         Problem(
             "augmentation-unknown",
@@ -117,13 +125,17 @@ def chosen(names: tuple[str, ...]) -> tuple[Augmentation, ...]:
     return tuple(AUGMENTATIONS[name] for name in names)
 
 
-def n_copies(n_windows: int, most: int) -> int:
+def n_copies(windows: Windows, most: int) -> int:
     """How many copies of each window, at most `most`, keep the rows within `MOST_ROWS`.
 
-    >>> n_copies(60, 7), n_copies(300, 7), n_copies(600, 7)
-    (7, 1, 0)
+    None of what is no series: nothing here knows how to vary it.
+
+    >>> [n_copies(Windows.of(np.zeros((n, 1, 9))), 7) for n in (60, 300, 600)]
+    [7, 1, 0]
     """
-    return max(0, min(most, MOST_ROWS // max(1, n_windows) - 1))
+    if windows.spec.kind != "series":
+        return 0
+    return max(0, min(most, MOST_ROWS // max(1, len(windows)) - 1))
 
 
 def vary(x: Array, count: int, *, seed: int) -> Array:

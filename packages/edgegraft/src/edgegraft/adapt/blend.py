@@ -52,7 +52,7 @@ class Blend:
         default=0.25,
         metadata={"help": "weigh features by how well they tell classes apart, to this power"},
     )
-    normalise: str = field(default="standard", metadata={"help": "step applied to windows first"})
+    normalise: str = field(default="auto", metadata={"help": "step applied to windows first"})
     balanced: bool = field(
         default=False, metadata={"help": "give every class the same total weight"}
     )
@@ -96,12 +96,14 @@ class Blend:
                 each, material, seed=seed, n_trees=self.n_trees, copies=self.copies
             )
 
+        kind = material.windows.spec.kind
         experts = [ridge(backbone)]
         partners = [name for name in self.partners if name != backbone.card.name]
         for fit, names in ((ridge, partners), (trees, self.trees)):
-            for name in names:
-                with suppress(DataError):  # MiniRocket, say, needs nine timepoints
-                    experts.append(fit(load_backbone(name)))
+            for partner in map(load_backbone, names):
+                if kind in partner.card.takes:
+                    with suppress(DataError):  # MiniRocket, say, needs nine timepoints
+                        experts.append(fit(partner))
         return experts
 
 

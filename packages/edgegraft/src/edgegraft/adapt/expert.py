@@ -14,8 +14,9 @@ from edgegraft.catalog import find
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
 from edgegraft.zoo.cache import embed_cached
+from edgegraft_edge.errors import DataError
 from edgegraft_edge.heads import Head, LinearHead, TreesHead
-from edgegraft_edge.program import Program
+from edgegraft_edge.program import IDENTITY, Program
 from edgegraft_edge.signal import Array, Windows
 
 N_TREES = 200
@@ -59,9 +60,26 @@ class Expert:
 
 
 def prepare(train: Windows, task: Task, normalise: str) -> Material:
-    """Keep the labelled windows, fit the normalisation on them, and apply it."""
+    """Keep the labelled windows, fit the normalisation on them, and apply it.
+
+    "auto" is "standard" for series and "none" for all else, which networks know as it comes.
+
+    Errors: `DataError` "kind-differs" for a step that such windows cannot go through.
+    """
     labelled = train.take(np.flatnonzero(train.labelled))
     classes = task.classes(labelled)
+    kind = train.spec.kind
+    if normalise == "auto":
+        normalise = "standard" if kind == "series" else "none"
+    if normalise == "none":  # pixels and bytes stay what they are, not four times as large
+        return Material(labelled, IDENTITY, classes, labelled.codes(classes))
+    if kind not in ("series", "audio"):
+        raise DataError.of(
+            "kind-differs",
+            f"the step {normalise!r} on windows of kind {kind}",
+            "it works along time",
+            "normalise=none",
+        )
     steps: Program = find("steps", normalise)(labelled.x)
     return Material(
         replace(labelled, x=steps.run(labelled.x)), steps, classes, labelled.codes(classes)
@@ -98,7 +116,7 @@ def fit_ridge_expert(
         )
 
     best = fit(0)
-    count = n_copies(len(material.codes), copies)
+    count = n_copies(material.windows, copies)
     if count:
         varied = fit(count)
         if best.log_loss is None or varied.log_loss is None or varied.log_loss < best.log_loss:
@@ -118,7 +136,7 @@ def fit_trees_expert(
     blocks = left_out_blocks(material.codes, material.groups, n_classes)
     parts = bundle_blocks(blocks, material.codes, seed) if blocks else []
     best, best_loss, best_count = None, np.inf, 0
-    counts = {0, n_copies(len(material.codes), copies)}
+    counts = {0, n_copies(material.windows, copies)}
     for count in sorted(counts) if parts else [max(counts)]:
         z = _embed_with_copies(bound, material, count, seed)
         codes = np.tile(material.codes, count + 1)

@@ -68,10 +68,10 @@ class FineTune(Training):
         default="none", metadata={"help": 'none, balanced, or "label=weight,label=weight"'}
     )
     augmentation: tuple[str, ...] = field(
-        default=("jitter", "scaling", "shift"),
+        default=("auto",),
         metadata={
-            "help": "changes that keep the label: jitter, scaling, offset, shift, stretch, mask, "
-            "dropped"
+            "help": "changes that keep the label: auto (by the kind of data), jitter, scaling, "
+            "offset, shift, stretch, mask, dropped"
         },
     )
     held_out: float = field(
@@ -82,8 +82,8 @@ class FineTune(Training):
         metadata={"help": "most windows seen in one training: many windows, fewer epochs; 0: any"},
     )
     normalise: str = field(
-        default="standard",
-        metadata={"help": "step applied to windows: standard, unit-range, per-window or none"},
+        default="auto",
+        metadata={"help": "step for windows: auto, standard, unit-range, per-window or none"},
     )
     checkpoint: str = field(
         default="", metadata={"help": "folder that keeps progress; a killed run goes on from it"}

@@ -234,7 +234,7 @@ class _Source:
     @classmethod
     def of(cls, number: int, windows: Windows, options: Pretraining) -> _Source:
         classes = windows.classes if options.labels else ()
-        longest, rate_hz = windows.x.shape[2], windows.spec.rate_hz
+        longest, rate_hz = windows.x.shape[2], windows.series.rate_hz
         span = longest if rate_hz == 1.0 else options.length * rate_hz / options.rate_hz
         low, high = (min(longest, max(8, round(span * factor))) for factor in options.stretch)
         lengths = np.unique(np.linspace(low, high, _CROPS).round().astype(np.int64))

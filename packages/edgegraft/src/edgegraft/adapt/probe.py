@@ -33,8 +33,8 @@ class Probe:
         metadata={"help": "varied copies of each labelled window, used where they prove to help"},
     )
     normalise: str = field(
-        default="standard",
-        metadata={"help": "step applied to windows: standard, unit-range, per-window or none"},
+        default="auto",
+        metadata={"help": "step for windows: auto, standard, unit-range, per-window or none"},
     )
     balanced: bool = field(
         default=False, metadata={"help": "give every class the same total weight"}

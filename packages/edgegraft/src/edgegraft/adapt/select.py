@@ -49,7 +49,7 @@ def rank_backbones(
     task: Task,
     *,
     seed: int,
-    normalise: str = "standard",
+    normalise: str = "auto",
     watch: Watch = unwatched,
 ) -> tuple[Ranked, ...]:
     """Rank by exact leave-one-out (leave-one-group-out where groups are known) of a ridge head.

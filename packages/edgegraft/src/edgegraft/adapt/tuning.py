@@ -103,7 +103,7 @@ class Tuning:
             for name, array in parameters.items()
             if name.startswith(ENCODER)
         }
-        changes = chosen(options.augmentation)
+        changes = chosen(options.augmentation, self.material.windows.spec.kind)
 
         def loss(current: Mapping[str, Tensor], batch: Array, random: Any) -> Tensor:
             z = self.encoder.forward(_of_encoder(current), _augmented(x[batch], changes, random))

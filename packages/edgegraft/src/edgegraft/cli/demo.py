@@ -81,10 +81,10 @@ def _write_stream(path: Path, windows: Windows) -> Path:
     """The recordings one after the other as rows of a CSV file, as a sensor would send them."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["timestamp", *windows.spec.channel_names])
+        writer.writerow(["timestamp", *windows.series.channel_names])
         rows = windows.x.transpose(0, 2, 1).reshape(-1, windows.x.shape[1])
         for index, row in enumerate(rows.tolist()):
-            writer.writerow([f"{index / windows.spec.rate_hz:.3f}", *row])
+            writer.writerow([f"{index / windows.series.rate_hz:.3f}", *row])
     return path
 
 

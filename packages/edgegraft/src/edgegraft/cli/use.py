@@ -86,4 +86,4 @@ def _places(windows: Windows) -> Iterator[tuple[int, str, str]]:
         recording = int(windows.recording[number]) if len(windows.recording) else number
         name = windows.names[recording] if recording < len(windows.names) else str(recording)
         start = int(windows.start[number]) if len(windows.start) else 0
-        yield number, name, f"{start / windows.spec.rate_hz:.3f}"
+        yield number, name, f"{start / getattr(windows.spec, 'rate_hz', 1.0):.3f}"

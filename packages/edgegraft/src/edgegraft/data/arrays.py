@@ -249,10 +249,9 @@ def _with_channels(windows: Windows, wanted: tuple[str, ...]) -> Windows:
 
     from edgegraft_edge.windowing import bind
 
-    places = bind(
-        replace(windows.spec, channels=tuple(map(Channel, wanted))), windows.spec.channels
-    )
-    spec = replace(windows.spec, channels=tuple(windows.spec.channels[place] for place in places))
+    given = windows.series
+    places = bind(replace(given, channels=tuple(map(Channel, wanted))), given.channels)
+    spec = replace(given, channels=tuple(given.channels[place] for place in places))
     return replace(windows, x=windows.x[:, places], spec=spec)
 
 
@@ -283,7 +282,10 @@ def _whole(value: Any, n_windows: int, default: Array) -> Array:
 
 def _joined(parts: list[Windows]) -> Windows:
     """Windows of several files as one value; recordings stay apart."""
-    specs = {(part.spec.channels, part.spec.rate_hz, part.spec.n_timepoints) for part in parts}
+    specs = {
+        (getattr(part.spec, "channels", ()), getattr(part.spec, "rate_hz", 0.0), part.spec.shape)
+        for part in parts
+    }
     if len(specs) > 1:
         raise DataError.of(
             "recordings-differ",

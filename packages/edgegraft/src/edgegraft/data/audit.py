@@ -5,37 +5,56 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from edgegraft.data import leakage, symptoms
+from edgegraft.data import image_checks, leakage, sound_checks, symptoms, text_checks
 from edgegraft.data.dataset import Dataset, open_data
 from edgegraft.data.finding import SEVERITIES, Evidence, Finding
 from edgegraft_edge.errors import DataError
-from edgegraft_edge.signal import Windows
+from edgegraft_edge.signal import Kind, Windows
 
 Data = str | PathLike[str] | Dataset | Windows
+Check = Callable[[Evidence], Iterator[Finding]]
 
-CHECKS: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
+COMMON: tuple[Check, ...] = (
     symptoms.check_account,
-    symptoms.check_clock,
     symptoms.check_log,
-    symptoms.check_windows,
-    symptoms.check_missing,
-    symptoms.check_constant,
-    symptoms.check_clipping,
-    symptoms.check_levels,
-    symptoms.check_gravity,
     symptoms.check_classes,
     symptoms.check_typos,
     symptoms.check_groups,
     leakage.check_repeats,
-    leakage.check_test_signals,
     leakage.check_test_groups,
     leakage.check_test_classes,
     leakage.check_test_content,
-    leakage.check_scaled_together,
+)
+"""Checks of any data."""
+
+SERIES: tuple[Check, ...] = (
+    symptoms.check_clock,
+    symptoms.check_windows,
+    symptoms.check_missing,
+    symptoms.check_constant,
+    symptoms.check_clipping,
+    leakage.check_test_signals,
+)
+"""Checks of what goes along time."""
+
+CHECKS: Mapping[Kind, tuple[Check, ...]] = MappingProxyType(
+    {
+        "series": (
+            *COMMON,
+            *SERIES,
+            symptoms.check_levels,
+            symptoms.check_gravity,
+            leakage.check_scaled_together,
+        ),
+        "audio": (*COMMON, *SERIES, *sound_checks.CHECKS),
+        "image": (*COMMON, *image_checks.CHECKS),
+        "text": (*COMMON, *text_checks.CHECKS),
+    }
 )
 
 
@@ -90,7 +109,8 @@ def audit(data: Data, test: Data | None = None, **options: Any) -> Audit:
     False
     """
     evidence = gather(data, test, options)
-    findings = [finding for check in CHECKS for finding in check(evidence)]
+    kind = evidence.windows.spec.kind
+    findings = [finding for check in CHECKS[kind] for finding in check(evidence)]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return Audit(_summary(evidence), tuple(findings))
 
@@ -131,7 +151,7 @@ def _summary(evidence: Evidence) -> dict[str, Any]:
             f"{item.name} [{item.unit}]" if item.unit else item.name for item in dataset.channels
         ],
         "rate_hz": dataset.rate_hz,
-        "window_s": windows.spec.length_s,
+        "window_s": getattr(windows.spec, "length_s", 0.0),
         "measured_rates_hz": sorted({values["measured_hz"] for values in rates})[:20],
         "gaps": sum(int(values["gaps"]) for values in gaps),
         "longest_gap_s": max((float(values["longest_s"]) for values in gaps), default=0.0),

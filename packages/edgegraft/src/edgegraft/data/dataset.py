@@ -57,13 +57,13 @@ class Dataset:
     @property
     def channels(self) -> tuple[Channel, ...]:
         if self.ready is not None:
-            return self.ready.spec.channels
+            return getattr(self.ready.spec, "channels", ())
         return self.recordings[0].channels if self.recordings else ()
 
     @property
     def rate_hz(self) -> float:
         if self.ready is not None:
-            return self.ready.spec.rate_hz
+            return getattr(self.ready.spec, "rate_hz", 0.0)
         return self.recordings[0].rate_hz if self.recordings else 0.0
 
     @property
@@ -126,7 +126,9 @@ class Dataset:
     def _ready(self, length_s: float | None) -> Windows:
         assert self.ready is not None
         spec = self.ready.spec
-        if length_s is not None and round(length_s * spec.rate_hz) != spec.n_timepoints:
+        if not isinstance(spec, WindowSpec) or length_s is None:
+            return self.ready
+        if round(length_s * spec.rate_hz) != spec.n_timepoints:
             raise DataError.of(
                 "windows-ready",
                 f"{self.uri or 'the data'} holds windows of {spec.length_s:g} s",

@@ -130,7 +130,8 @@ def check_test_signals(evidence: Evidence) -> Iterator[Finding]:
     if evidence.test is None:
         return
     try:
-        bind(evidence.windows.spec, evidence.test.spec.channels, evidence.test.spec.rate_hz)
+        theirs = evidence.test.series
+        bind(evidence.windows.series, theirs.channels, theirs.rate_hz)
     except DataError as error:
         for problem in error.problems:
             yield Finding(problem.code, "trouble", f"test data: {problem.found}", problem.remedy)

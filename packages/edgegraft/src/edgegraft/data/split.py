@@ -17,7 +17,7 @@ import numpy as np
 
 from edgegraft.data.track import origin
 from edgegraft_edge.errors import Problem, SplitError
-from edgegraft_edge.signal import UNLABELLED, Array, Windows
+from edgegraft_edge.signal import UNLABELLED, Array, Windows, WindowSpec
 
 _DEALS = 8  # times the units are dealt anew before single ones are moved
 
@@ -171,7 +171,7 @@ def time_ordered(windows: Windows, fraction: float) -> Fold:
 
 def purge(windows: Windows, train: Array, test: Array) -> Array:
     """The positions in `train` whose windows share no sample with a window in `test`."""
-    length = windows.spec.n_timepoints
+    length = windows.spec.shape[-1] if isinstance(windows.spec, WindowSpec) else 1
     if not len(train) or not len(test):
         return train
     first = windows.start.min()

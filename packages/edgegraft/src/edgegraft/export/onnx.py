@@ -1,9 +1,12 @@
 """ONNX: a program as a graph, one operator or a few for each primitive.
 
 :data:`~edgegraft.export.onnx_operators.EMITTERS` mirrors
-:data:`edgegraft_edge.program.PRIMITIVES` name by name, with the same arguments; a test holds the
+:data:`edgegraft_edge.primitives.PRIMITIVES` name by name, with the same arguments; a test holds the
 two tables together. The batch axis stays free; channels and
 timepoints are fixed, since they are part of what a bundle promises.
+
+What takes text apart (:data:`edgegraft_edge.tokens.READERS`) has no operator; it stays in front
+of the graph, in NumPy, and the graph starts from its numbers.
 
 The graph computes in float32 throughout. NumPy and a runtime round sums differently, so
 values agree to about 1e-6 relative; where a program compares (``greater``, ``trees``) a value
@@ -25,8 +28,9 @@ from edgegraft.export.onnx_operators import EMITTERS, Graph, Shape
 from edgegraft.export.parity import prove
 from edgegraft_edge.bundle import Bundle, with_model
 from edgegraft_edge.errors import ExportError, OptionError
-from edgegraft_edge.program import INPUT, PRIMITIVES, Program
-from edgegraft_edge.signal import Array
+from edgegraft_edge.primitives import PRIMITIVES
+from edgegraft_edge.program import INPUT, Program, split
+from edgegraft_edge.signal import Array, ImageSpec, WindowSpec
 
 OPSET, OPSETS, ML_OPSET, IR_VERSION = 18, (18, 19, 20), 3, 8
 OUTPUT = "probabilities"
@@ -52,33 +56,29 @@ class OnnxExporter:
 
         Errors: `ExportError`.
         """
-        spec = bundle.spec
-        model = emit(
-            bundle.program,
-            spec.n_channels,
-            spec.n_timepoints,
-            opset=self.opset,
-            metadata={
-                "channels": json.dumps(spec.channel_names),
-                "classes": json.dumps(bundle.classes),
-                "rate_hz": f"{spec.rate_hz:g}",
-            },
+        readers, program = split(bundle.program)
+        shape = (
+            bundle.golden.shape[1:] if readers is None else readers.run(bundle.golden[:1]).shape[1:]
         )
+        metadata = {"classes": json.dumps(bundle.classes)}
+        if isinstance(bundle.spec, WindowSpec | ImageSpec):
+            metadata["channels"] = json.dumps(bundle.spec.channel_names)
+        if isinstance(bundle.spec, WindowSpec):
+            metadata["rate_hz"] = f"{bundle.spec.rate_hz:g}"
+        model = emit(program, *shape, opset=self.opset, metadata=metadata)
         return prove(with_model(bundle, "onnx", model), "onnx")
 
 
 def emit(
     program: Program,
-    n_channels: int,
-    n_timepoints: int,
-    *,
+    *shape: int,
     opset: int = OPSET,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
     """The program as the bytes of an ONNX model, the same for the same program.
 
-    Input ``x`` float32 (n_windows, n_channels, n_timepoints), output ``probabilities``
-    (n_windows, ...). `metadata` goes into the model's properties.
+    Input ``x`` float32 (n_windows, *shape), output ``probabilities`` (n_windows, ...); `metadata`
+    goes into the model's properties.
 
     Errors: `ExportError` when the program does not fit such windows, or when a value that the
     format fixes (weights of trees, say) is computed.
@@ -87,7 +87,7 @@ def emit(
 
     graph = Graph()
     names: dict[str, str] = {INPUT: INPUT}
-    shapes = _shapes(program, n_channels, n_timepoints)
+    shapes = _shapes(program, shape)
     graph.shapes[INPUT] = shapes[INPUT]
     for op in program.ops:
         for name in op.inputs:
@@ -104,11 +104,7 @@ def emit(
         onnx.helper.make_graph(
             graph.nodes,
             "edgegraft",
-            [
-                onnx.helper.make_tensor_value_info(
-                    INPUT, float32, ["n_windows", n_channels, n_timepoints]
-                )
-            ],
+            [onnx.helper.make_tensor_value_info(INPUT, float32, ["n_windows", *shape])],
             [
                 onnx.helper.make_tensor_value_info(
                     OUTPUT, float32, ["n_windows", *shapes[program.output][1:]]
@@ -142,10 +138,10 @@ def _check(model: Any) -> None:
         ) from error
 
 
-def _shapes(program: Program, n_channels: int, n_timepoints: int) -> dict[str, Shape]:
+def _shapes(program: Program, shape: Shape) -> dict[str, Shape]:
     """Shape of every value, learned by interpreting one window of zeros."""
     values: dict[str, Array] = dict(program.constants)
-    values[INPUT] = np.zeros((1, n_channels, n_timepoints), dtype=np.float32)
+    values[INPUT] = np.zeros((1, *shape), dtype=np.float32)
     shapes = {name: np.shape(value) for name, value in values.items()}
     last_use = {name: index for index, op in enumerate(program.ops) for name in op.inputs}
     for index, op in enumerate(program.ops):
@@ -156,7 +152,7 @@ def _shapes(program: Program, n_channels: int, n_timepoints: int) -> dict[str, S
             raise ExportError.of(
                 "export-shape",
                 f"{op.kind} (operation {index}) on windows of "
-                f"{n_channels} channels x {n_timepoints} timepoints ({error})",
+                f"{' x '.join(map(str, shape))} values ({error})",
                 "the program was made for other windows",
                 "export with the window shape of the bundle",
             ) from error

@@ -149,6 +149,26 @@ def _conv2d(
     )
 
 
+def _max_pool2d(
+    graph: Graph,
+    x: str,
+    *,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> str:
+    return graph.node("MaxPool", x, kernel_shape=list(kernel), strides=list(stride), pads=list(pad))
+
+
+def _pad(graph: Graph, x: str, *, before: list[int], after: list[int]) -> str:
+    return graph.node("Pad", x, graph.constant([0, *before, 0, *after]))
+
+
+def _lookup(graph: Graph, ids: str, table: str) -> str:
+    whole = graph.node("Cast", ids, to=7)  # 7 is int64
+    return graph.node("Gather", table, whole, axis=0)
+
+
 def _frame(graph: Graph, x: str, *, length: int, hop: int) -> str:
     starts = np.arange(0, graph.shapes[x][2] - length + 1, hop)
     index = graph.constant(starts[:, None] + np.arange(length))
@@ -249,6 +269,7 @@ EMITTERS: Mapping[str, Callable[..., str]] = MappingProxyType(
         "sqrt": _elementwise("Sqrt"),
         "log": _elementwise("Log"),
         "exp": _elementwise("Exp"),
+        "erf": _elementwise("Erf"),
         "round": _elementwise("Round"),
         "tanh": _elementwise("Tanh"),
         "sigmoid": _elementwise("Sigmoid"),
@@ -258,6 +279,8 @@ EMITTERS: Mapping[str, Callable[..., str]] = MappingProxyType(
         "matmul": _elementwise("MatMul"),
         "conv1d": _conv1d,
         "conv2d": _conv2d,
+        "max_pool2d": _max_pool2d,
+        "pad": _pad,
         "frame": _frame,
         "mean": _reduce("ReduceMean"),
         "sum": _reduce("ReduceSum"),
@@ -269,6 +292,7 @@ EMITTERS: Mapping[str, Callable[..., str]] = MappingProxyType(
         "transpose": _transpose,
         "slice": _slice,
         "gather": _gather,
+        "lookup": _lookup,
         "trees": _trees,
     }
 )

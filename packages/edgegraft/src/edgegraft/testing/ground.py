@@ -114,7 +114,7 @@ def _onnx(program: Program, x: Array) -> Array:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(
-        emit(program, x.shape[1], x.shape[2]), options, providers=["CPUExecutionProvider"]
+        emit(program, *x.shape[1:]), options, providers=["CPUExecutionProvider"]
     )
     return np.asarray(session.run(None, {"x": x})[0])
 

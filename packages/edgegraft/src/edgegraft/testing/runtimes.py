@@ -23,6 +23,7 @@ from edgegraft_edge.bundle import Bundle
 from edgegraft_edge.errors import ModelError
 from edgegraft_edge.heads import LinearHead
 from edgegraft_edge.program import Draft, Program, chain
+from edgegraft_edge.signal import series_spec
 from edgegraft_edge.steps import standard
 
 
@@ -89,7 +90,7 @@ def check_exporter(
 
 def _computes(backend: Backend, bundle: Bundle) -> None:
     run = backend.open(bundle.model(backend.name))
-    x = sample_windows(bundle.spec.n_channels, bundle.spec.n_timepoints, seed=1).x
+    x = sample_windows(*series_spec(bundle.spec).shape, seed=1).x
     together = run(x)
     assert together.dtype == np.float32, f"probabilities are {together.dtype}"
     assert_agrees(together, bundle.program.run(x), ties=TIES)
@@ -116,7 +117,7 @@ def _refuses_damage(backend: Backend, bundle: Bundle) -> None:
 
 def _refuses_other_windows(backend: Backend, bundle: Bundle) -> None:
     run = backend.open(bundle.model(backend.name))
-    other = np.zeros((2, bundle.spec.n_channels + 1, bundle.spec.n_timepoints), np.float32)
+    other = np.zeros((2, bundle.spec.shape[0] + 1, *bundle.spec.shape[1:]), np.float32)
     try:
         run(other)
     except ModelError:

@@ -39,7 +39,7 @@ def _windows(source: Source, uri: str, options: DataOptions) -> None:
     assert windows.x.dtype == np.float32, f"windows are {windows.x.dtype}"
     assert np.isfinite(windows.x).all(), "windows are not finite: quarantine them, with a code"
     assert windows.y.dtype.kind == "U", f"labels are {windows.y.dtype}, not text"
-    names = windows.spec.channel_names
+    names = getattr(windows.spec, "channel_names", ())
     assert len(set(names)) == len(names), f"channels {names} are not unique"
 
 

@@ -19,7 +19,11 @@ _BATCH_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class BackboneCard:
-    """What is known of a backbone: `fixed` features, `pretrained` weights or `random` weights."""
+    """What is known of a backbone: `fixed` features, `pretrained` weights or `random` weights.
+
+    `takes` are the kinds of windows it embeds: series, audio, image, text. `fetch` names where
+    weights that do not ship can be had, e.g. "hf:timm/resnet18.a1_in1k/model.safetensors".
+    """
 
     name: str
     architecture: str
@@ -35,6 +39,11 @@ class BackboneCard:
     checksum: str = ""
     citation: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    takes: tuple[str, ...] = ("series",)
+    fetch: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "takes", tuple(self.takes))  # a list in TOML
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> BackboneCard:
@@ -96,9 +105,9 @@ class Backbone(Protocol):
         ...
 
     def embed(self, x: Array) -> Array:
-        """(n_windows, n_channels, n_timepoints) -> float32 (n_windows, embedding_dim)."""
+        """Windows (n_windows, ...) -> float32 (n_windows, embedding_dim)."""
         ...
 
-    def program(self, n_channels: int, n_timepoints: int) -> Program:
-        """The same computation as a program for the device."""
+    def program(self, *shape: int) -> Program:
+        """The same computation as a program for the device, for windows of that shape."""
         ...

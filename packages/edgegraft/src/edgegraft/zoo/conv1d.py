@@ -170,7 +170,7 @@ class Conv1d:
     def fit(self, windows: Windows, *, seed: int) -> Conv1d:
         """Bind to the rate and length of windows; an encoder of kind "random" draws by `seed`."""
         length = windows.x.shape[2]
-        bound = replace(self, resampled={length: self._length_for(length, windows.spec.rate_hz)})
+        bound = replace(self, resampled={length: self._length_for(length, windows.series.rate_hz)})
         if self.card.kind != "random" or seed == self.card.seed:
             return bound
         weights = MappingProxyType(self.shape.draw(seed))
@@ -239,8 +239,9 @@ class Conv1d:
                 out[start : start + step] = forward(weights, part, self.shape).numpy()
         return out
 
-    def program(self, n_channels: int, n_timepoints: int) -> Program:
+    def program(self, *shape: int) -> Program:
         """The same as a program; channels are rows of one two-dimensional convolution."""
+        n_channels, n_timepoints = shape
         draft = Draft()
         x, length = "x", self._seen(n_timepoints)
         if length != n_timepoints:

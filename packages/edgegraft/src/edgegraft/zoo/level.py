@@ -46,7 +46,9 @@ def check_fit(windows: Windows) -> None:
         )
     finite = [bool(np.isfinite(values).all()) for values in windows.x.transpose(1, 0, 2)]
     if not all(finite):
-        names = [n for n, good in zip(windows.spec.channel_names, finite, strict=True) if not good]
+        names = [
+            n for n, good in zip(windows.series.channel_names, finite, strict=True) if not good
+        ]
         raise DataError.of(
             "windows-not-finite",
             f"NaN or infinity in channel {', '.join(names)}",

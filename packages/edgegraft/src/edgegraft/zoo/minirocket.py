@@ -144,8 +144,9 @@ class MiniRocket:
                 list(pool_of_threads.map(work, map(slice, edges[:-1], edges[1:])))
         return out
 
-    def program(self, n_channels: int, n_timepoints: int) -> Program:
+    def program(self, *shape: int) -> Program:
         """The same features from primitives: channel sums, grouped convolutions, comparisons."""
+        n_channels, n_timepoints = shape
         kernels = self._bound(n_channels, n_timepoints)
         draft = Draft()
         quanta = _quantise(draft, kernels)

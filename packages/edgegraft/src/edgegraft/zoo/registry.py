@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 from edgegraft import catalog
 from edgegraft.zoo.backbone import Backbone, BackboneCard, shipped_card
-from edgegraft_edge import parts
+from edgegraft_edge import json_text, parts
 from edgegraft_edge.errors import ModelError, OptionError, nearest
 
 _CARDS, _WEIGHTS = "zoo/cards", "zoo/weights_data"
@@ -31,24 +33,40 @@ def list_backbones() -> tuple[BackboneCard, ...]:
 
 
 def load_backbone(name_or_path: str | Path) -> Backbone:
-    """A backbone by its name, or from a ``.safetensors`` file with its card beside it.
+    """A backbone by its name, or from a file or folder of weights.
 
-    The card of ``walk.safetensors`` is ``walk.toml``; its `checksum` (sha256, hexadecimal) must be
-    that of the file.
+    * ``minirocket``: a card that ships. One whose weights do not ship takes them from the folder
+      of weights (`weights_folder`), where ``edgegraft models fetch`` puts them.
+    * ``walk.safetensors``: weights with their card, ``walk.toml``, beside them; its `checksum`
+      (sha256, hexadecimal) must be that of the file.
+    * ``resnet18:FILE``: a card's or an architecture's network with the weights of any file,
+      safetensors or a PyTorch state dict. ``resnet18:random`` draws them.
+    * a folder with a ``config.json``, as from Hugging Face.
+    * a file of another kind that an architecture reads, e.g. ``.tflite`` or ``.onnx``.
 
     Errors: `OptionError` for a name that is not known; `ModelError` for a file that is missing
     or damaged, a card that is not of the form, or weights that are not the card's.
     """
     name = str(name_or_path)
-    if isinstance(name_or_path, Path) or name.endswith(".safetensors"):
-        return _load_path(Path(name_or_path))
     shipped = catalog.cards(_CARDS)
     architectures = catalog.names("architectures")
+    before, colon, after = name.partition(":")
+    if colon and before in {*shipped, *architectures}:
+        return _load_named(before, after, before in shipped)
+    path = Path(name_or_path)
+    if path.is_dir() and (path / "config.json").is_file():
+        return _load_folder(path)
+    if path.suffix.lower() in (".tflite", ".onnx"):
+        return _load_model(path)
+    if isinstance(name_or_path, Path) or name.endswith(".safetensors"):
+        return _load_path(path)
     if name in shipped:
         card = shipped_card(name)
-        if not card.weights:
-            return _build(card, None)
-        return _build(card, _checked(catalog.card_file(_WEIGHTS, card.weights), card))
+        if card.weights:
+            return _build(card, _checked(catalog.card_file(_WEIGHTS, card.weights), card))
+        if card.kind == "pretrained":
+            return _build(card, _fetched(card))
+        return _build(card, None)
     if name in architectures:
         return _build(_bare_card(name), None)
     raise OptionError.of(
@@ -57,6 +75,105 @@ def load_backbone(name_or_path: str | Path) -> Backbone:
         "there is no card and no architecture of that name",
         nearest(name, sorted({*shipped, *architectures})) + ", or the path of a .safetensors file",
     )
+
+
+def weights_folder() -> Path:
+    """Where weights lie that a user fetched: ``$EDGEGRAFT_WEIGHTS``, else in the user's cache."""
+    named = os.environ.get("EDGEGRAFT_WEIGHTS")
+    return Path(named) if named else Path.home() / ".cache" / "edgegraft" / "weights"
+
+
+def fetched_file(card: BackboneCard) -> Path | None:
+    """The file of a card's weights in the folder of weights, if it is there."""
+    for suffix in (".safetensors", ".pth", ".pt", ".th", ".bin"):
+        file = weights_folder() / f"{card.name}{suffix}"
+        if file.is_file():
+            return file
+    return None
+
+
+def is_here(card: BackboneCard) -> bool:
+    """Whether a backbone can be loaded without fetching anything."""
+    return card.kind != "pretrained" or bool(card.weights) or fetched_file(card) is not None
+
+
+def _fetched(card: BackboneCard) -> bytes:
+    file = fetched_file(card)
+    if file is None:
+        raise ModelError.of(
+            "weights-missing",
+            f"no weights of {card.name!r} in {weights_folder()}",
+            f"{card.name} does not ship with Edgegraft, and nothing is downloaded unasked",
+            f"edgegraft models fetch {card.name}, or {card.name}:FILE with a file you have, or "
+            f"{card.name}:random",
+        )
+    if card.checksum:
+        return _checked(file, card)
+    return file.read_bytes()
+
+
+def _load_named(name: str, place: str, is_card: bool) -> Backbone:
+    """A card's or an architecture's network with the weights of a file."""
+    card = shipped_card(name) if is_card else _bare_card(name)
+    if place == "random":
+        return _build(replace(card, kind="random", checksum="", weights=""), None)
+    path = Path(place)
+    if path.is_dir():
+        return _load_folder(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError.of(
+            "weights-missing",
+            f"no file {place!r} that can be read",
+            f"it should hold the weights of {name}",
+            f"check the path; {name}:random draws them",
+        ) from error
+    own = replace(
+        card,
+        name=f"{name}:{path.stem}",
+        kind="pretrained",
+        licence=card.licence if is_card else "not stated",
+        checksum=hashlib.sha256(data).hexdigest(),
+        weights=path.name,
+    )
+    return _build(own, data)
+
+
+def _load_folder(path: Path) -> Backbone:
+    """A Hugging Face folder, by the architecture that knows its ``model_type``."""
+    try:
+        config = json_text.parse((path / "config.json").read_bytes(), "config.json")
+        kind = str(config["model_type"])
+    except (OSError, KeyError) as error:
+        raise ModelError.of(
+            "folder-form",
+            f"{path} without a config.json that names a model_type",
+            "a folder of weights says what network they are of",
+            "fetch the whole folder again",
+        ) from error
+    known = {}
+    for name in catalog.names("architectures"):
+        architecture = catalog.find("architectures", name)
+        for each in getattr(architecture, "model_types", ()):
+            known[each] = architecture
+    if kind not in known:
+        raise ModelError.of(
+            "folder-kind",
+            f"{path} holds a model of type {kind!r}",
+            "no architecture here reads it",
+            nearest(kind, sorted(known)),
+        )
+    backbone: Backbone = known[kind].from_folder(path)
+    return backbone
+
+
+def _load_model(path: Path) -> Backbone:
+    """A model of another format, by the architecture of that name."""
+    if not path.is_file():
+        raise ModelError.of("weights-missing", f"no file {path}", "it is named", "check the path")
+    backbone: Backbone = catalog.find("architectures", path.suffix[1:].lower()).from_file(path)
+    return backbone
 
 
 def _load_path(path: Path) -> Backbone:

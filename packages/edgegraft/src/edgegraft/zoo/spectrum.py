@@ -70,7 +70,7 @@ class Spectrum:
         n_timepoints = windows.x.shape[2]
         frame = 1 << max(0, int(np.log2(max(1, n_timepoints // 2))))
         frame = min(max(frame, _SHORTEST_FRAME), self.longest_frame, n_timepoints)
-        rate_hz = windows.spec.rate_hz
+        rate_hz = windows.series.rate_hz
         known = None if rate_hz == 1.0 else float(rate_hz)
         bound = replace(
             self, centre=centre, scale=scale, rate_hz=known, frame=frame, mean=None, gain=None
@@ -88,8 +88,9 @@ class Spectrum:
         """
         return embed_in_batches(self.program(*window_shape(x)), x)
 
-    def program(self, n_channels: int, n_timepoints: int) -> Program:
+    def program(self, *shape: int) -> Program:
         """The band powers from primitives; `embed` interprets the same."""
+        n_channels, n_timepoints = shape
         if self.centre is None or self.scale is None:
             raise unfitted(self.card.name)
         check_shape(self.card.name, n_channels, n_timepoints, len(self.centre), LEAST_TIMEPOINTS)

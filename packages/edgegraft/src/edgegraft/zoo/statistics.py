@@ -78,8 +78,9 @@ class Statistics:
         """
         return embed_in_batches(self.program(*window_shape(x)), x)
 
-    def program(self, n_channels: int, n_timepoints: int) -> Program:
+    def program(self, *shape: int) -> Program:
         """The statistics from primitives; `embed` interprets the same."""
+        n_channels, n_timepoints = shape
         if self.centre is None or self.scale is None:
             raise unfitted(self.card.name)
         check_shape(self.card.name, n_channels, n_timepoints, len(self.centre), LEAST_TIMEPOINTS)
