@@ -16,12 +16,18 @@ A check that cannot hold for a good reason is left out by name, with the reason 
 from __future__ import annotations
 
 from edgegraft.testing.backbones import BACKBONE_CHECKS, check_backbone
-from edgegraft.testing.ground import assert_agrees, sample_windows
+from edgegraft.testing.ground import assert_agrees
 from edgegraft.testing.runtimes import (
     BACKEND_CHECKS,
     EXPORTER_CHECKS,
     check_backend,
     check_exporter,
+)
+from edgegraft.testing.samples import (
+    sample_pictures,
+    sample_sentences,
+    sample_sounds,
+    sample_windows,
 )
 from edgegraft.testing.sources import SOURCE_CHECKS, check_source
 from edgegraft.testing.steps import STEP_CHECKS, check_step
@@ -44,5 +50,8 @@ __all__ = [
     "check_step",
     "check_strategy",
     "check_task",
+    "sample_pictures",
+    "sample_sentences",
+    "sample_sounds",
     "sample_windows",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
@@ -17,14 +18,15 @@ from edgegraft.testing.ground import (
     assert_untouched,
     copy_of,
     run_all,
-    sample_windows,
 )
+from edgegraft.testing.samples import SAMPLES, Sample, usual_windows
 from edgegraft.zoo.backbone import Backbone, BackboneCard
+from edgegraft_edge.signal import Kind
 
 
 def _backbone_is_frozen(backbone: Backbone) -> None:
     assert_frozen(backbone)
-    fitted = backbone.fit(sample_windows(), seed=0)
+    fitted = backbone.fit(usual_windows(backbone), seed=0)
     assert_frozen(fitted)
     assert type(fitted) is type(backbone), "fit gives another type"
 
@@ -37,10 +39,12 @@ def _backbone_card(backbone: Backbone) -> None:
     assert card.kind in ("fixed", "pretrained", "random"), f"kind {card.kind!r}"
     assert card.n_parameters >= 0
     json.dumps(dict(card.options))
+    assert card.takes, "the card takes no kind of windows"
+    assert set(card.takes) <= set(SAMPLES), f"it takes {card.takes}, of kinds {list(SAMPLES)}"
 
 
-def _embeds(backbone: Backbone, n_channels: int, n_timepoints: int) -> None:
-    windows = sample_windows(n_channels, n_timepoints)
+def _embeds(backbone: Backbone, sample: Sample) -> None:
+    windows = sample(0)
     z = backbone.fit(windows, seed=0).embed(windows.x)
     assert z.dtype == np.float32, f"embeddings are {z.dtype}, not float32"
     assert z.ndim == 2, f"embeddings have {z.ndim} axes"
@@ -50,16 +54,16 @@ def _embeds(backbone: Backbone, n_channels: int, n_timepoints: int) -> None:
 
 
 def _backbone_quiet_channels(backbone: Backbone) -> None:
-    windows = sample_windows()
+    windows = usual_windows(backbone)
     fitted = backbone.fit(windows, seed=0)
     still = np.zeros_like(windows.x[:4])
-    still[1] = 5.0
+    still[1] = 5
     still[2, 0] = windows.x[0, 0]
     assert np.isfinite(fitted.embed(still)).all(), "constant windows give no finite embedding"
 
 
 def _backbone_windows_apart(backbone: Backbone) -> None:
-    windows = sample_windows()
+    windows = usual_windows(backbone)
     fitted = backbone.fit(windows, seed=0)
     together = fitted.embed(windows.x)
     alone = np.concatenate([fitted.embed(windows.x[i : i + 1]) for i in range(4)])
@@ -67,54 +71,68 @@ def _backbone_windows_apart(backbone: Backbone) -> None:
 
 
 def _backbone_repeats(backbone: Backbone) -> None:
-    windows = sample_windows()
+    windows = usual_windows(backbone)
     first, second = (backbone.fit(windows, seed=3).embed(windows.x) for _ in range(2))
     assert np.array_equal(first, second), "the same seed gives two embeddings"
 
 
 def _backbone_reads_no_labels(backbone: Backbone) -> None:
-    windows = sample_windows()
+    windows = usual_windows(backbone)
     other = dataclasses.replace(windows, y=windows.y[::-1].copy())
     first, second = (backbone.fit(w, seed=0).embed(windows.x) for w in (windows, other))
     assert np.array_equal(first, second), "the embedding depends on the labels"
 
 
 def _backbone_leaves_input(backbone: Backbone) -> None:
-    windows = sample_windows()
+    windows = usual_windows(backbone)
     copy = copy_of(windows)
     windows.x.flags.writeable = False
     backbone.fit(windows, seed=0).embed(windows.x)
     assert_untouched(windows, copy)
 
 
-def _backbone_portable(backbone: Backbone, n_channels: int, n_timepoints: int) -> None:
-    train, test = (sample_windows(n_channels, n_timepoints, seed=seed) for seed in (0, 1))
+def _backbone_portable(backbone: Backbone, sample: Sample) -> None:
+    train, test = sample(0), sample(1)
     fitted = backbone.fit(train, seed=0)
-    assert_portable(fitted.program(n_channels, n_timepoints), test.x, fitted.embed(test.x))
+    assert_portable(fitted.program(*train.spec.shape), test.x, fitted.embed(test.x))
 
 
-BACKBONE_CHECKS: Mapping[str, Check] = {
+COMMON_CHECKS: Mapping[str, Check] = {
     "frozen": _backbone_is_frozen,
     "card": _backbone_card,
-    "one_channel": lambda backbone: _embeds(backbone, 1, 64),
-    "nine_channels": lambda backbone: _embeds(backbone, 9, 100),
-    "short_windows": lambda backbone: _embeds(backbone, 2, 24),
-    "long_windows": lambda backbone: _embeds(backbone, 2, 501),
     "quiet_channels": _backbone_quiet_channels,
     "windows_apart": _backbone_windows_apart,
     "repeats": _backbone_repeats,
     "reads_no_labels": _backbone_reads_no_labels,
     "leaves_input": _backbone_leaves_input,
-    "portable_one_channel": lambda backbone: _backbone_portable(backbone, 1, 75),
-    "portable_nine_channels": lambda backbone: _backbone_portable(backbone, 9, 64),
+}
+
+
+def _sample_checks(kind: Kind) -> dict[str, Check]:
+    """What is tried with each sample of a kind: that it embeds, and that its program is true."""
+    found: dict[str, Check] = {}
+    for name, sample in SAMPLES[kind].items():
+        found[name] = partial(_embeds, sample=sample)
+        found[f"portable_{name}"] = partial(_backbone_portable, sample=sample)
+    return found
+
+
+SAMPLE_CHECKS: Mapping[Kind, Mapping[str, Check]] = {kind: _sample_checks(kind) for kind in SAMPLES}
+BACKBONE_CHECKS: Mapping[str, Check] = {
+    **COMMON_CHECKS,
+    **{name: check for checks in SAMPLE_CHECKS.values() for name, check in checks.items()},
 }
 
 
 def check_backbone(backbone: Backbone, *, leave_out: Mapping[str, str] | None = None) -> None:
     """All contracts of a backbone that is not fitted yet; `leave_out` maps checks to reasons.
 
-    It embeds windows of 1 to 9 channels and 24 to 501 timepoints into finite float32, each
-    window by itself, the same for the same seed, without labels and without changing its
-    input; and its program, saved, loaded, and as ONNX, computes the same.
+    It embeds windows of each kind that its card names (series of 1 to 9 channels and 24 to 501
+    timepoints, sounds at two rates, small and large pictures, short and long text) into finite
+    float32, each window by itself, the same for the same seed, without labels and without
+    changing its input; and its program, saved, loaded, and as ONNX, computes the same.
     """
-    run_all(BACKBONE_CHECKS, type(backbone).__name__, leave_out or {}, backbone)
+    kinds = [kind for kind in SAMPLES if kind in backbone.card.takes]
+    others = [name for kind in SAMPLES if kind not in kinds for name in SAMPLE_CHECKS[kind]]
+    left_out = {**(leave_out or {}), **dict.fromkeys(others, "it does not take that kind")}
+    run_all(BACKBONE_CHECKS, type(backbone).__name__, left_out, backbone)

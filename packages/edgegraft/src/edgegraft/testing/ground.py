@@ -1,4 +1,4 @@
-"""What the checks stand on: windows to try things with, and how to compare."""
+"""What the checks stand on: how to run them, and how to compare."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from edgegraft_edge import tensors
 from edgegraft_edge.errors import EdgegraftError
-from edgegraft_edge.program import Program
+from edgegraft_edge.program import Program, split
 from edgegraft_edge.signal import Array, Windows
 
 TOLERANCE = 1e-4
@@ -20,42 +20,6 @@ CANCELLED = 3e-4
 """What one value in a thousand may be off by: where large terms cancel, few digits are left."""
 Check = Callable[..., None]
 _COMPARING = frozenset({"greater", "round", "trees"})
-
-
-def sample_windows(
-    n_channels: int = 3,
-    n_timepoints: int = 64,
-    n_per_class: int = 8,
-    n_classes: int = 3,
-    *,
-    seed: int = 0,
-    rate_hz: float = 50.0,
-    noise: float = 0.1,
-) -> Windows:
-    """Labelled windows that any backbone can tell apart: each class has its own tone and level.
-
-    With `noise` of 3 nobody is sure any more. Groups are ``g0`` to ``g3`` in turn; class names
-    are not in alphabetical order of their code.
-
-    >>> windows = sample_windows(n_channels=2, n_timepoints=32)
-    >>> windows.x.shape, windows.classes
-    ((24, 2, 32), ('rest', 'spin', 'walk'))
-    """
-    rng = np.random.default_rng(seed)
-    words = ["walk", "rest", "spin", "lift", "fall", "turn"][:n_classes]
-    code = np.tile(np.arange(n_classes), n_per_class)
-    time = np.arange(n_timepoints) / n_timepoints
-    phase = rng.uniform(0, 2 * np.pi, size=(len(code), n_channels, 1))
-    gain = 1.0 + 0.5 * np.arange(n_channels)[:, None]
-    tone = np.sin(2 * np.pi * (2 + 3 * code[:, None, None]) * time + phase)
-    x = gain * tone + 0.5 * code[:, None, None] + noise * rng.normal(size=tone.shape)
-    return Windows.of(
-        x,
-        y=[words[index] for index in code],
-        groups=[f"g{index // n_classes % 4}" for index in range(len(code))],
-        rate_hz=rate_hz,
-        channels=[f"c{index}" for index in range(n_channels)],
-    )
 
 
 def assert_agrees(
@@ -106,10 +70,13 @@ def run_all(
 
 
 def _onnx(program: Program, x: Array) -> Array:
-    """What ONNX Runtime makes of the program."""
+    """What ONNX Runtime makes of the program, after what it has no operators for."""
     import onnxruntime
 
     from edgegraft.export.onnx import emit
+
+    readers, program = split(program)
+    x = np.asarray(x, dtype=np.float32) if readers is None else readers.run(x)
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -14,8 +14,8 @@ from edgegraft.testing.ground import (
     assert_agrees,
     assert_frozen,
     run_all,
-    sample_windows,
 )
+from edgegraft.testing.samples import sample_windows
 from edgegraft_edge import bundle as bundles
 from edgegraft_edge import runner
 from edgegraft_edge.backends import Backend

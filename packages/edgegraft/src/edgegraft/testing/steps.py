@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from edgegraft.testing.ground import Check, assert_portable, run_all, sample_windows
+from edgegraft.testing.ground import Check, assert_portable, run_all
+from edgegraft.testing.samples import sample_windows
 from edgegraft_edge.program import Program
 from edgegraft_edge.signal import Array
 

@@ -21,8 +21,8 @@ from edgegraft.testing.ground import (
     assert_untouched,
     copy_of,
     run_all,
-    sample_windows,
 )
+from edgegraft.testing.samples import sample_windows, usual_windows
 from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge.signal import Windows
 
@@ -34,9 +34,15 @@ class _Trial:
     strategy: Strategy
     backbone: Backbone
     task: Task
-    train: Windows = field(default_factory=sample_windows)
-    test: Windows = field(default_factory=lambda: sample_windows(seed=1))
     events: list[tuple[str, Any]] = field(default_factory=list)
+
+    @cached_property
+    def train(self) -> Windows:
+        return usual_windows(self.backbone)
+
+    @cached_property
+    def test(self) -> Windows:
+        return usual_windows(self.backbone, seed=1)
 
     @cached_property
     def adapted(self) -> Adapted:
@@ -73,14 +79,18 @@ def _lineage(trial: _Trial) -> None:
 
 
 def _leaves_input(trial: _Trial) -> None:
-    copy = copy_of(sample_windows())
+    copy = copy_of(usual_windows(trial.backbone))
     _ = trial.adapted
     assert_untouched(trial.train, copy)
 
 
 def _portable(trial: _Trial) -> None:
     # Of easy windows every model is sure, and 0 and 1 agree whatever was computed on the way.
-    train, test = (sample_windows(seed=seed, noise=3.0) for seed in (0, 1))
+    noisy = trial.backbone.card.takes[0] == "series"
+    train, test = (
+        sample_windows(seed=seed, noise=3.0) if noisy else usual_windows(trial.backbone, seed)
+        for seed in (0, 1)
+    )
     adapted = trial.again(train)
     assert_portable(adapted.program, test.x, adapted.predict(test).probabilities, size=1)
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgegraft.tasks.task import Task
-from edgegraft.testing.ground import Check, assert_frozen, run_all, sample_windows
+from edgegraft.testing.ground import Check, assert_frozen, run_all
+from edgegraft.testing.samples import sample_windows
 from edgegraft_edge.errors import EdgegraftError
 
 
