@@ -7,11 +7,11 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
 from edgegraft_edge import json_text
 from edgegraft_edge.errors import BundleError, Problem, nearest
-from edgegraft_edge.signal import Channel, ImageSpec, Spec, TextSpec, WindowSpec
+from edgegraft_edge.signal import Channel, Fit, ImageSpec, Spec, TextSpec, WindowSpec
 
 SCHEMA = 1
 MAX_WINDOW_VALUES = 1 << 26
@@ -184,6 +184,8 @@ def _faults(manifest: Manifest) -> list[tuple[str, str]]:
         faults.append((f"channels {names}", "each needs a name of its own"))
     elif len(set(manifest.classes)) != len(manifest.classes) or "" in manifest.classes:
         faults.append((f"classes {list(manifest.classes)}", "each needs a name of its own"))
+    if isinstance(spec, ImageSpec) and spec.fit not in get_args(Fit):
+        faults.append((f"fit = {spec.fit!r}", f"it is one of {', '.join(get_args(Fit))}"))
     if not manifest.classes:
         faults.append(("no class", "there is nothing to say"))
     if not bad:

@@ -22,6 +22,8 @@ UNLABELLED = ""
 FULL_SCALE = "FS"
 """The unit of sound: 1.0 is the loudest that its converter knows."""
 Kind = Literal["series", "audio", "image", "text"]
+Fit = Literal["crop", "stretch", "pad"]
+"""How a picture of other proportions is brought to a size; see `edgegraft_edge.picture.fitted`."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,8 @@ class WindowSpec:
 class ImageSpec:
     """Pictures of one size: pixels 0 to 255, rows from the top, channels in a named order.
 
+    `fit` says how pictures of other proportions were brought to that size.
+
     >>> ImageSpec(96, 128).shape, ImageSpec(28, 28, GREY).n_channels
     ((3, 96, 128), 1)
     """
@@ -139,6 +143,7 @@ class ImageSpec:
     height: int
     width: int
     channels: tuple[Channel, ...] = RGB
+    fit: Fit = "crop"
 
     @property
     def n_channels(self) -> int:
