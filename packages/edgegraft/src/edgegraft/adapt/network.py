@@ -60,6 +60,10 @@ class Trainable(Protocol):
 
     def with_weights(self, weights: Mapping[str, Array]) -> Self: ...
 
+    def with_card(self, card: BackboneCard) -> Self:
+        """The same network under another card."""
+        ...
+
     def with_random_weights(self, seed: int) -> Self:
         """The same network, knowing nothing."""
         ...

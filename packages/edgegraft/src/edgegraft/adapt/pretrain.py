@@ -19,7 +19,7 @@ import numpy as np
 
 from edgegraft.adapt.augment import chosen
 from edgegraft.adapt.loop import Lesson, Training, train
-from edgegraft.adapt.network import ENCODER
+from edgegraft.adapt.network import ENCODER, Trainable
 from edgegraft.adapt.signals import draw_signals
 from edgegraft.adapt.strategy import Watch, unwatched
 from edgegraft.fingerprint import fingerprint
@@ -180,7 +180,7 @@ def pretrain(
     return replace(start.with_weights(weights), card=card)
 
 
-def save(encoder: Conv1d, path: Path) -> BackboneCard:
+def save(encoder: Trainable, path: Path) -> BackboneCard:
     """Write weights (safetensors) and, beside them, the card (TOML) with their checksum."""
     import tomli_w
 
@@ -192,7 +192,7 @@ def save(encoder: Conv1d, path: Path) -> BackboneCard:
     values = {
         key: value
         for key, value in asdict(card).items()
-        if value not in (None, {}) and value != empty.get(key)
+        if value not in (None, {}, ()) and value != empty.get(key)
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, raw)

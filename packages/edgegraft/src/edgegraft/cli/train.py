@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,9 @@ from edgegraft.cli.output import say, show, table, write
 from edgegraft.cli.progress import Progress
 
 if TYPE_CHECKING:
+    from edgegraft.adapt.network import Trainable
     from edgegraft.recipe import Recipe
+    from edgegraft_edge.signal import Windows
 
 
 def _list_options(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
@@ -204,6 +207,12 @@ def _cell(row: Mapping[str, Any], name: str) -> Any:
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="File of the weights to write."
 )
+@click.option(
+    "--backbone",
+    default="conv1d",
+    show_default=True,
+    help="Network to train: the encoder for series, or any that learns a labelled source task.",
+)
 @click.option("--name", help="Name on the card; that of the file if none.")
 @click.option("--licence", default="as the data", show_default=True, help="Licence on the card.")
 @click.option(
@@ -219,6 +228,7 @@ def _cell(row: Mapping[str, Any], name: str) -> Any:
 def pretrain(
     data: tuple[str, ...],
     out: Path,
+    backbone: str,
     name: str | None,
     licence: str,
     texts: tuple[str, ...],
@@ -226,33 +236,26 @@ def pretrain(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train the encoder on source recordings.
+    """Train a network on source recordings, pictures or sentences.
 
-    With labels where there are any, without otherwise. Writes the weights (safetensors) and a
-    card beside them with data, licence, recipe, seed and checksum. A killed run goes on where it
-    stopped.
+    The encoder for series learns with labels where there are any, without otherwise; any other
+    network (--backbone dense-28, or resnet18:FILE) learns the labels of one source. Writes the
+    weights (safetensors) and a card beside them with data, licence, recipe, seed and checksum.
+    A killed run goes on where it stopped.
     """
-    from edgegraft.adapt.pretrain import Pretraining, save
-    from edgegraft.adapt.pretrain import pretrain as train
+    from edgegraft.adapt.pretrain import save
 
-    chosen = Pretraining(**options_of(Pretraining, texts))
     out = out.with_suffix(".safetensors")
     kept = out.with_suffix(".part")
+    said = {"name": name or out.stem, "data": ", ".join(data), "licence": licence, "seed": seed}
+    learn = _encoder if backbone == "conv1d" else _source_task
     with Progress() as watch:
         watch("stage", {"name": "open"})
         sources = [opened(place, given(options)) for place in data]
         watch("stage", {"name": "pretrain", "windows": sum(map(len, sources))})
-        encoder = train(
-            sources,
-            chosen,
-            name=name or out.stem,
-            data=", ".join(data),
-            licence=licence,
-            seed=seed,
-            watch=watch,
-            checkpoint=kept,
-        )
-    card = save(encoder, out)
+        card = save(learn(sources, backbone, texts, kept, {**said, "watch": watch}), out)
+    if kept.is_dir():
+        shutil.rmtree(kept)
     kept.unlink(missing_ok=True)
     found = {"weights": str(out), "card": dataclasses.asdict(card)}
     write(
@@ -260,3 +263,29 @@ def pretrain(
         as_json,
         lambda: click.echo(f"weights   {out}\ncard      {out.with_suffix('.toml')}"),
     )
+
+
+def _encoder(
+    sources: Sequence[Windows], _: str, texts: Sequence[str], kept: Path, said: Mapping[str, Any]
+) -> Trainable:
+    from edgegraft.adapt.pretrain import Pretraining
+    from edgegraft.adapt.pretrain import pretrain as train
+
+    return train(sources, Pretraining(**options_of(Pretraining, texts)), checkpoint=kept, **said)
+
+
+def _source_task(
+    sources: Sequence[Windows],
+    backbone: str,
+    texts: Sequence[str],
+    kept: Path,
+    said: Mapping[str, Any],
+) -> Trainable:
+    from edgegraft.adapt.source_task import SourceTask, learn_source
+    from edgegraft.tasks.classification import Classification
+    from edgegraft.zoo.registry import load_backbone
+
+    if len(sources) > 1:
+        raise click.UsageError("a network learns one source task: give one DATA")
+    chosen = SourceTask(**{"checkpoint": str(kept), **options_of(SourceTask, texts)})
+    return learn_source(load_backbone(backbone), sources[0], Classification(), chosen, **said)

@@ -192,6 +192,10 @@ class Conv1d:
         """The same encoder, tuned."""
         return replace(self, weights=MappingProxyType(dict(weights)))
 
+    def with_card(self, card: BackboneCard) -> Conv1d:
+        """The same encoder under another card."""
+        return replace(self, card=card)
+
     def with_random_weights(self, seed: int) -> Conv1d:
         """The same network, knowing nothing: the control of what was learned before."""
         card = replace(

@@ -12,6 +12,7 @@ from edgegraft.zoo.weights import read_weights
 def dense(height: int = 28, width: int = 28, widths: tuple[int, ...] = (256, 128)) -> Network:
     """Pixels in a row, then matrices with ReLU between; the last one gives the embedding.
 
+    >>> import numpy as np
     >>> dense(8, 8, (16, 4)).drawn(0).program.run(np.ones((2, 1, 8, 8))).shape
     (2, 4)
     """

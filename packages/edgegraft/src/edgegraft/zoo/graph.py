@@ -73,6 +73,10 @@ class Graph:
         """The same backbone, tuned."""
         return replace(self, network=self.network.with_weights(weights))
 
+    def with_card(self, card: BackboneCard) -> Graph:
+        """The same backbone under another card."""
+        return replace(self, card=card)
+
     def with_random_weights(self, seed: int) -> Graph:
         """The same network, knowing nothing: the control of what was learned before."""
         known = self.card.kind != "random"
