@@ -1,0 +1,180 @@
+"""Where in a picture a model looked: class-activation maps of any program.
+
+The last maps of a network, those that are averaged over all places and not convolved again,
+are weighed by the gradient of what was said (Grad-CAM: Selvaraju et al., ICCV 2017). For one
+linear head on averages that is the class-activation map of Zhou et al., CVPR 2016. A model
+without such maps, or with trees on top of them, is asked instead: the picture is covered patch
+by patch, and what each patch costs is the map (Zeiler and Fergus, ECCV 2014).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from edgegraft_edge.picture import resizing
+from edgegraft_edge.program import INPUT, Op, Program
+from edgegraft_edge.signal import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+N_PATCHES = 12
+_AT_ONCE = 32
+How = Literal["auto", "gradient", "cover"]
+
+
+def activation_maps(
+    program: Program, x: Array, targets: Array | None = None, *, how: How = "auto"
+) -> Array:
+    """How much each place of a picture spoke for a class.
+
+    Args:
+        program: from raw pictures to class probabilities, e.g. ``bundle.program``.
+        x: (n_windows, n_channels, height, width).
+        targets: int (n_windows,), the class asked about; what the model says, if not given.
+        how: "gradient" where the program has maps that lead to its answer smoothly, "cover"
+            for any; "auto" takes the first that works.
+
+    Returns: float32 (n_windows, height, width), 0 to 1 in each picture; all 0 where nothing spoke
+    for the class.
+
+    >>> from edgegraft.testing.samples import sample_pictures
+    >>> from edgegraft_edge.program import Draft
+    >>> draft = Draft()
+    >>> bright = draft.add("mean", draft.add("relu", "x"), axes=[2, 3], keepdims=False)
+    >>> program = draft.finish(draft.add("softmax", draft.add("mul", bright, np.float32(0.01))))
+    >>> activation_maps(program, sample_pictures().x).shape
+    (12, 32, 40)
+    """
+    x = np.asarray(x)
+    if targets is None:
+        targets = program.run(x).argmax(axis=1)
+    tops = last_maps(program) if how != "cover" else ()
+    if tops:
+        parts = range(0, len(x), _AT_ONCE)
+        maps = np.concatenate(
+            [
+                _gradient(program, x[i : i + _AT_ONCE], targets[i : i + _AT_ONCE], tops)
+                for i in parts
+            ]
+        )
+        if how == "gradient" or maps.any():
+            return maps
+    return _cover(program, x, targets)
+
+
+def last_maps(program: Program) -> tuple[str, ...]:
+    """Values that are averaged over both axes of a picture and not convolved after that."""
+    convolved: set[str] = set()  # values that lead to a convolution
+    for op in reversed(program.ops):
+        if op.kind in ("conv2d", "max_pool2d") or op.output in convolved:
+            convolved.update(op.inputs)
+    return tuple(
+        dict.fromkeys(
+            op.inputs[0]
+            for op in program.ops
+            if _averages(op) and op.output not in convolved and op.inputs[0] != INPUT
+        )
+    )
+
+
+def _averages(op: Op) -> bool:
+    axes = op.attrs.get("axes")
+    return op.kind in ("mean", "max") and axes is not None and sorted(axes) == [2, 3]
+
+
+def _gradient(program: Program, x: Array, targets: Array, tops: tuple[str, ...]) -> Array:
+    import torch
+
+    height, width = x.shape[2:]
+    values, said = _watched(program, torch.tensor(x, dtype=torch.float32), tops)
+    picked = torch.log(said[torch.arange(len(x)), torch.tensor(targets)] + 1e-6).sum()
+    total = np.zeros((len(x), height, width), np.float32)
+    if not picked.requires_grad:
+        return total
+    slopes = torch.autograd.grad(picked, values, allow_unused=True)
+    for value, slope in zip(values, slopes, strict=True):
+        if slope is None or value.ndim != 4:
+            continue
+        weight = slope.sum(dim=(2, 3), keepdim=True)
+        small = torch.relu((weight * value).sum(dim=1)).detach().numpy()
+        total += resizing(small.shape[1], height).T @ (small @ resizing(small.shape[2], width))
+    return _unit(total)
+
+
+def _watched(program: Program, x: Tensor, tops: tuple[str, ...]) -> tuple[list[Tensor], Tensor]:
+    """Values of `tops` as leaves of the gradient, and the probabilities that come of them."""
+    import torch
+
+    from edgegraft.zoo.torch_program import run_torch
+
+    with torch.no_grad():
+        found = run_torch(program, x, outputs=tops)
+    leaves = [value.detach().clone().requires_grad_(True) for value in found]
+    held = dict(zip(tops, leaves, strict=True))
+    needed, rest = {program.output}, []
+    for op in reversed(program.ops):
+        if op.output in needed and op.output not in held:
+            needed.update(op.inputs)
+            rest.append(op)
+    given = {name: np.zeros(0, np.float32) for name in held}
+    after = Program(tuple(reversed(rest)), {**program.constants, **given}, program.output)
+    said = run_torch(after, x, {**_tensors(program.constants), **held})
+    assert not isinstance(said, tuple)
+    return leaves, said
+
+
+def _tensors(constants: Mapping[str, Array]) -> dict[str, Any]:
+    import torch
+
+    return {name: torch.from_numpy(np.array(array)) for name, array in constants.items()}
+
+
+def _cover(program: Program, x: Array, targets: Array) -> Array:
+    """What covering each patch with the picture's mean costs the class."""
+    n_windows, _, height, width = x.shape
+    rows = np.linspace(0, height, min(N_PATCHES, height) + 1).astype(int)
+    columns = np.linspace(0, width, min(N_PATCHES, width) + 1).astype(int)
+    everyone = np.arange(n_windows)
+    mean = x.reshape(n_windows, x.shape[1], -1).mean(axis=2)[:, :, None, None]
+    known = program.run(x)[everyone, targets]
+    cost = np.zeros((n_windows, len(rows) - 1, len(columns) - 1), np.float32)
+    for i in range(len(rows) - 1):
+        for j in range(len(columns) - 1):
+            covered = np.array(x, dtype=np.float32)
+            covered[:, :, rows[i] : rows[i + 1], columns[j] : columns[j + 1]] = mean
+            cost[:, i, j] = known - program.run(covered)[everyone, targets]
+    small = np.maximum(cost, 0)
+    grown = resizing(small.shape[1], height).T @ (small @ resizing(small.shape[2], width))
+    return _unit(grown)
+
+
+def _unit(maps: Array) -> Array:
+    top = maps.reshape(len(maps), -1).max(axis=1)[:, None, None]
+    return np.asarray(maps / np.where(top > 1e-8, top, np.inf), dtype=np.float32)
+
+
+def overlay(picture: Array, heat: Array, *, strength: float = 0.6) -> Array:
+    """A picture with its map over it, from blue (little) over yellow to red (most).
+
+    Args:
+        picture: uint8 (n_channels, height, width), 1 or 3 channels.
+        heat: (height, width), 0 to 1.
+
+    Returns: uint8 (height, width, 3), as picture files have it.
+    """
+    grey = picture.mean(axis=0) / 255.0
+    colour = np.stack(
+        [
+            np.clip(2.0 * heat, 0, 1),
+            np.clip(np.minimum(2.0 * heat, 2.0 - 1.6 * heat), 0, 1),
+            np.clip(1.0 - 2.0 * heat, 0, 1),
+        ],
+        axis=2,
+    )
+    share = strength * np.sqrt(heat)[:, :, None]
+    mixed = (1 - share) * grey[:, :, None] + share * colour
+    return np.asarray(np.clip(np.rint(255 * mixed), 0, 255), dtype=np.uint8)
