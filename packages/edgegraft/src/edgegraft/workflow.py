@@ -19,7 +19,8 @@ from edgegraft.adapt.adapted import Adapted
 from edgegraft.adapt.select import Ranked, rank_backbones
 from edgegraft.adapt.strategy import Watch, build_strategy, check_options, unwatched
 from edgegraft.catalog import find
-from edgegraft.data.dataset import Dataset, open_data
+from edgegraft.data.dataset import Dataset, open_data, open_like
+from edgegraft.data.source import telling
 from edgegraft.data.split import few_shot
 from edgegraft.evaluate.compare import Row, compute, cross_validate
 from edgegraft.evaluate.curve import learning_curve
@@ -38,7 +39,7 @@ from edgegraft_edge import __version__, bundle
 from edgegraft_edge.bundle import Bundle
 from edgegraft_edge.decision import Predictions
 from edgegraft_edge.errors import DataError, ModelError, OptionError
-from edgegraft_edge.signal import Array, Windows, WindowSpec
+from edgegraft_edge.signal import Array, Spec, Windows, WindowSpec
 from edgegraft_edge.windowing import bind_windows
 
 Data = str | PathLike[str] | Windows | Dataset
@@ -138,9 +139,11 @@ def adapt(
     check_options(recipe.options)
 
     watch("stage", {"name": "open"})
-    data, test = _opened(data, data_options), _opened(test, data_options)
-    windows = _training(open_windows(data), task, labels_per_class, seed)
-    tested = None if test is None else _like(windows, open_windows(test))
+    with telling(watch):
+        data = _opened(data, data_options)
+        windows = _training(open_windows(data), task, labels_per_class, seed)
+        test = _opened(test, data_options, windows.spec)
+        tested = None if test is None else _like(windows, open_windows(test))
 
     watch("stage", {"name": "rank"})
     ranking = rank_backbones(
@@ -191,13 +194,15 @@ def adapt(
 def evaluate(model: Any, data: Data, **data_options: Any) -> Evaluation:
     """Score a run, a bundle (path or value) or any predictor on labelled data."""
     predictor = model if hasattr(model, "predict") else load(model)
-    return evaluate_predictor(predictor, open_windows(data, data_options))
+    spec = getattr(predictor, "spec", None)
+    return evaluate_predictor(predictor, open_windows(data, data_options, spec))
 
 
 def predict(model: Any, data: Data, **data_options: Any) -> Predictions:
     """Class probabilities of windows, by a run, a bundle or any predictor."""
     predictor = model if hasattr(model, "predict") else load(model)
-    predictions: Predictions = predictor.predict(open_windows(data, data_options))
+    windows = open_windows(data, data_options, getattr(predictor, "spec", None))
+    predictions: Predictions = predictor.predict(windows)
     return predictions
 
 
@@ -254,13 +259,17 @@ def recommend(
     )
 
 
-def open_windows(data: Data, options: Mapping[str, Any] | None = None) -> Windows:
-    """Windows of anything that counts as data: a place, an opened data set, or windows."""
+def open_windows(
+    data: Data, options: Mapping[str, Any] | None = None, spec: Spec | None = None
+) -> Windows:
+    """Windows of anything that counts as data: a place, an opened data set, or windows.
+
+    A place is opened as a model of `spec` takes it, where one is given.
+    """
     if isinstance(data, Windows):
         return data
-    if isinstance(data, Dataset):
-        return data.windows()
-    return open_data(fspath(data), **(options or {})).windows()
+    opened: Dataset = _opened(data, options, spec)
+    return opened.windows()
 
 
 def workers() -> int:
@@ -278,11 +287,13 @@ def _named(data: Data) -> str:
     return "(windows in memory)" if isinstance(data, Windows) else fspath(data)
 
 
-def _opened(data: Any, options: Mapping[str, Any] | None) -> Any:
+def _opened(data: Any, options: Mapping[str, Any] | None, spec: Spec | None = None) -> Any:
     """A place is opened; all else is as it was."""
     if data is None or isinstance(data, Windows | Dataset):
         return data
-    return open_data(fspath(data), **(options or {}))
+    if spec is None:
+        return open_data(fspath(data), **(options or {}))
+    return open_like(fspath(data), spec, **(options or {}))
 
 
 def _set_aside(data: Any) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from edgegraft.cli.output import write
 
 if TYPE_CHECKING:
     from edgegraft.data.audit import Audit
-    from edgegraft_edge.signal import Windows
+    from edgegraft_edge.signal import Spec, Windows
 
 TROUBLE = 1
 
@@ -39,11 +39,11 @@ def doctor(
         ctx.exit(TROUBLE)
 
 
-def opened(place: str, options: Mapping[str, Any]) -> Windows:
-    """Windows of a place; says on stderr if rows had to be set aside."""
-    from edgegraft.data.dataset import open_data
+def opened(place: str, options: Mapping[str, Any], spec: Spec | None = None) -> Windows:
+    """Windows of a place, as a model of `spec` takes them; says if rows had to be set aside."""
+    from edgegraft.data.dataset import open_data, open_like
 
-    found = open_data(place, **options)
+    found = open_like(place, spec, **options) if spec else open_data(place, **options)
     if found.account.note:
         click.echo(f"note      {place}: {found.account.note}", err=True)
     return found.windows()

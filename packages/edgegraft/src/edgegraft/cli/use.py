@@ -29,7 +29,8 @@ def evaluate(model: Path, data: str, as_json: bool, **options: Any) -> None:
     """Score a run or a bundle on labelled data."""
     from edgegraft import workflow
 
-    evaluation = workflow.evaluate(workflow.load(model), opened(data, given(options)))
+    loaded = workflow.load(model)
+    evaluation = workflow.evaluate(loaded, opened(data, given(options), loaded.spec))
     found = evaluation.as_dict()
 
     def render() -> None:
@@ -59,7 +60,7 @@ def predict(model: Path, data: str, out: Path, as_json: bool, **options: Any) ->
     from edgegraft_edge.files import replace_file
 
     loaded = workflow.load(model)
-    windows = opened(data, given(options))
+    windows = opened(data, given(options), loaded.spec)
     predictions = workflow.predict(loaded, windows)
     labels = predictions.labels.tolist()
     text = io.StringIO(newline="")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
 
 from edgegraft.data.account import CleaningStep, RowAccount
-from edgegraft.data.source import DataOptions, find_source
+from edgegraft.data.source import DataOptions, find_source, options_of
 from edgegraft_edge.errors import DataError
-from edgegraft_edge.signal import UNLABELLED, Array, Channel, Recording, Windows, WindowSpec
+from edgegraft_edge.signal import UNLABELLED, Array, Channel, Recording, Spec, Windows, WindowSpec
 from edgegraft_edge.windowing import cut
 
 DEFAULT_TIMEPOINTS = 128
@@ -187,6 +187,21 @@ def open_data(
     options = DataOptions.of(**{key: value for key, value in named.items() if value is not None})
     text = fspath(uri)
     return find_source(text).open(text, options)
+
+
+def open_like(uri: str | PathLike[str], spec: Spec, **options: Any) -> Dataset:
+    """Open data as a model of that spec takes it: sizes, colours, lengths of windows.
+
+    Options that are given go before. Errors: as of `open_data`.
+    """
+    options = {name: value for name, value in options.items() if value is not None}
+    dataset = open_data(uri, **{**options_of(spec), **options})
+    known = isinstance(spec, WindowSpec) and spec.rate_hz != 1.0  # 1 Hz stands for an unknown rate
+    if not known or dataset.ready is not None or "window_s" in options:
+        return dataset
+    assert isinstance(spec, WindowSpec)
+    lengths = {"window_s": spec.length_s, "stride_s": options.get("stride_s", spec.stride_s)}
+    return replace(dataset, options=replace(dataset.options, **lengths))
 
 
 def cut_all(recordings: Sequence[Recording], spec: WindowSpec, purity: float = 0.5) -> Windows:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgegraft import catalog
 from edgegraft.options import check_values
 from edgegraft_edge.errors import DataError, OptionError, Problem
+from edgegraft_edge.signal import ImageSpec, Spec, TextSpec
 
 if TYPE_CHECKING:
     from edgegraft.data.dataset import Dataset
@@ -55,6 +60,17 @@ class DataOptions:
         "Encoding of text tables; UTF-8, or UTF-16 with its mark, if none."
     )
     key: str | None = _option("Key that signed recordings must be signed with.")
+    size: str | None = _option(
+        "Size of pictures, 128 or 160x120 (width x height); 128 if none, or as they are where all "
+        "are alike and small."
+    )
+    fit: Literal["crop", "stretch", "pad"] | None = _option(
+        "How pictures of other proportions get that size: crop the middle (if none is given), "
+        "stretch, or pad."
+    )
+    colour: Literal["auto", "rgb", "grey"] = _option(
+        "Colours of pictures: rgb, grey, or auto: grey where all are.", "auto"
+    )
 
     @classmethod
     def of(cls, **values: Any) -> DataOptions:
@@ -93,6 +109,7 @@ class DataOptions:
                 self.time_unit in (None, "s", "ms", "us", "ns"),
                 "s, ms, us or ns",
             ),
+            ("size", self.size, self.size is None or _SIZE.fullmatch(self.size), "as 128, 160x120"),
         ]
         return [
             Problem(
@@ -101,6 +118,45 @@ class DataOptions:
             for name, value, holds, allowed in checks
             if not holds
         ]
+
+
+_SIZE = re.compile(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?")
+_told: ContextVar[Callable[[str, Mapping[str, Any]], None] | None]
+_told = ContextVar("told", default=None)
+
+
+@contextmanager
+def telling(watch: Callable[[str, Mapping[str, Any]], None]) -> Iterator[None]:
+    """Sources tell this watch how far they have read, while the context lasts."""
+    token = _told.set(watch)
+    try:
+        yield
+    finally:
+        _told.reset(token)
+
+
+def tell(done: int, of: int) -> None:
+    """Say to whoever watches how many files have been read."""
+    watch = _told.get()
+    if watch is not None:
+        watch("read", {"files": done, "of": of})
+
+
+def options_of(spec: Spec) -> dict[str, Any]:
+    """Options that open data as a model of that spec takes it.
+
+    The rate of a series is not among them: it belongs to the data.
+
+    >>> from edgegraft_edge.signal import GREY, ImageSpec
+    >>> options_of(ImageSpec(96, 128, GREY))
+    {'size': '128x96', 'fit': 'crop', 'colour': 'grey'}
+    """
+    if isinstance(spec, ImageSpec):
+        colour = "grey" if spec.n_channels == 1 else "rgb"
+        return {"size": f"{spec.width}x{spec.height}", "fit": spec.fit, "colour": colour}
+    if isinstance(spec, TextSpec):
+        return {"n_bytes": spec.n_bytes}
+    return {"rate_hz": spec.rate_hz} if spec.kind == "audio" else {}
 
 
 class Source(Protocol):
@@ -146,5 +202,5 @@ def find_source(uri: str) -> Source:
         "format-unknown",
         f"{uri!r}",
         "none of the sources (" + ", ".join(names) + ") reads it",
-        "a CSV or Parquet file or a folder of them, an .npz with x and y, or Edge Impulse files",
+        "tables, pictures, an .npz with x and y, or Edge Impulse files, one or a folder of them",
     )
