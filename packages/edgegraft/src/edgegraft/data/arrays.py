@@ -11,10 +11,11 @@ import numpy as np
 
 from edgegraft.data.account import Quarantine, RowAccount
 from edgegraft.data.dataset import Dataset
+from edgegraft.data.images import windows_of_pixels
 from edgegraft.data.source import DataOptions
 from edgegraft_edge import parts
 from edgegraft_edge.errors import DataError, nearest
-from edgegraft_edge.signal import UNLABELLED, Array, Channel, Windows, WindowSpec
+from edgegraft_edge.signal import UNLABELLED, Array, Channel, ImageSpec, Windows, WindowSpec
 
 MAX_BYTES = 4 * 2**30  # unpacked; a larger set belongs into recordings
 
@@ -24,7 +25,8 @@ class NpzSource:
 
     Arrays: `x` (n_windows, n_channels, n_timepoints); `y` (n_windows,), empty, NaN or -1 where
     unlabelled; if known `groups` (n_windows,), `rate_hz`, `channels` (n_channels,), and
-    `recording` and `start` (n_windows,) for windows that overlap.
+    `recording` and `start` (n_windows,) for windows that overlap. Whole numbers 0 to 255 of four
+    axes, or uint8 of three without `rate_hz` or `channels`, are pictures.
 
     Errors: `DataError` "npz-keys", "npz-pickle", "file-damaged", "file-large", "window-shape",
     "shape-mismatch", "recordings-differ".
@@ -176,11 +178,15 @@ def _accepted(
 ) -> tuple[Windows, RowAccount]:
     """Windows without a missing or infinite value, the others counted."""
     x = arrays["x"]
+    pictures = None if {"rate_hz", "channels"} & set(arrays) else windows_of_pixels(x, options)
+    if pictures is not None:
+        return _pictures(arrays, *pictures, names)
     if x.ndim != 3 or x.dtype.kind not in "fiub" or 0 in x.shape[1:]:
         raise DataError.of(
             "window-shape",
             f"{place}: x is {x.dtype} of shape {x.shape}",
-            "windows are numbers of shape (n_windows, n_channels, n_timepoints)",
+            "windows are numbers of shape (n_windows, n_channels, n_timepoints), pictures uint8 of "
+            "(n, n_channels, height, width) or (n, height, width)",
             "reshape x; one channel is x[:, None, :]",
         )
     with np.errstate(over="ignore"):
@@ -206,6 +212,16 @@ def _accepted(
         (Quarantine("value-missing", len(bad), f"{place} window {bad[0]}"),) if len(bad) else ()
     )
     return windows.take(finite), RowAccount(len(x), int(finite.sum()), quarantined)
+
+
+def _pictures(
+    arrays: Mapping[str, Array], x: Array, spec: ImageSpec, names: tuple[str, ...]
+) -> tuple[Windows, RowAccount]:
+    blank = np.full(len(x), UNLABELLED)
+    y = label_text(arrays["y"]) if "y" in arrays else blank
+    groups = arrays.get("groups")
+    known = blank if groups is None else label_text(groups, unknown_minus_one=False)
+    return Windows(x, y, known, spec, names=names), RowAccount(len(x), len(x))
 
 
 def label_text(values: Array, *, unknown_minus_one: bool = True) -> Array:

@@ -54,7 +54,7 @@ class Evidence:
 
     @cached_property
     def pieces(self) -> list[tuple[str, str, Array]]:
-        """Name, group and values (n_channels, n_timepoints) of each recording."""
+        """Name, group and values (n_channels, n_timepoints) of each recording, or (1, n_values)."""
         return pieces_of(self.dataset, self.windows)
 
     @cached_property
@@ -74,6 +74,8 @@ def pieces_of(dataset: Dataset, windows: Windows) -> list[tuple[str, str, Array]
     for index in np.split(order, np.flatnonzero(np.diff(numbers)) + 1) if len(order) else []:
         number = int(windows.recording[index[0]])
         name = windows.names[number] if number < len(windows.names) else f"window {number}"
-        values = np.concatenate(list(windows.x[index]), axis=1)
+        alone = windows.x[index]  # pictures and sentences stand in a line
+        line = alone if alone.ndim == 3 else alone.reshape(len(alone), 1, -1)
+        values = np.concatenate(list(line), axis=1)
         pieces.append((name, str(windows.groups[index[0]]), values))
     return pieces

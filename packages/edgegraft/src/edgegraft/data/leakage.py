@@ -108,7 +108,9 @@ def _label_differs(evidence: Evidence) -> int:
     windows = evidence.windows
     if windows.y.dtype.kind == "f" or not len(windows):
         return 0
-    windows = windows.take(np.ptp(windows.x, axis=2).any(axis=1))  # stillness looks alike
+    along = 2 if windows.x.ndim == 3 else tuple(range(1, windows.x.ndim))
+    moves = np.ptp(windows.x, axis=along).reshape(len(windows), -1).any(axis=1)
+    windows = windows.take(moves)  # stillness looks alike
     seen: dict[int, set[str]] = {}
     for value, label in zip(_keys(windows).tolist(), windows.y.tolist(), strict=True):
         if label != UNLABELLED:
