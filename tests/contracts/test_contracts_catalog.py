@@ -9,6 +9,7 @@ import pytest
 
 from edgegraft import catalog
 from edgegraft.adapt.strategy import build_strategy
+from edgegraft.tasks.anomaly import Anomaly
 from edgegraft.tasks.classification import Classification
 from edgegraft.testing import (
     check_backbone,
@@ -55,9 +56,19 @@ def test_step_keeps_the_contract(name):
     check_step(catalog.find("steps", name))
 
 
-@pytest.mark.parametrize("name", catalog.names("strategies"))
+NORMAL_ONLY = ("distance", "patch-memory")
+STRATEGIES = [name for name in catalog.names("strategies") if name not in NORMAL_ONLY]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
 def test_strategy_keeps_the_contract(name):
     check_strategy(build_strategy(name), load_backbone("conv1d-random"), Classification())
+
+
+def test_distance_keeps_the_contract_of_strategies():
+    why = {"single_member": "four normal windows at least are needed, which is tested by itself"}
+    task = Anomaly(normal="rest")
+    check_strategy(build_strategy("distance"), load_backbone("conv1d-random"), task, leave_out=why)
 
 
 TRAINS = ("finetune", "gradual", "scratch")
@@ -66,7 +77,7 @@ FIXED = [card.name for card in list_backbones() if card.kind == "fixed"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", [name for name in BACKBONES if name != "conv1d-random"])
-@pytest.mark.parametrize("name", catalog.names("strategies"))
+@pytest.mark.parametrize("name", STRATEGIES)
 def test_strategy_keeps_the_contract_on_every_backbone(name, backbone):
     if name in TRAINS and backbone in FIXED:
         pytest.skip("fixed features have no weights to train; that they are refused is tested")
@@ -86,9 +97,12 @@ def test_strategy_that_trains_refuses_fixed_features(name, backbone):
     assert caught.value.code == "backbone-fixed"
 
 
+TASK_OPTIONS = {"anomaly": {"normal": "rest"}}
+
+
 @pytest.mark.parametrize("name", catalog.names("tasks"))
 def test_task_keeps_the_contract(name):
-    check_task(catalog.find("tasks", name)())
+    check_task(catalog.find("tasks", name)(**TASK_OPTIONS.get(name, {})))
 
 
 @pytest.mark.parametrize("name", catalog.names("exporters"))

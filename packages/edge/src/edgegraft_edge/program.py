@@ -204,7 +204,14 @@ class Draft:
         return names[program.output]
 
     def finish(self, output: str) -> Program:
-        return Program(tuple(self._ops), self._constants, output)
+        """The program that gives `output`; what that does not need is left out."""
+        needed, ops = {output}, []
+        for op in reversed(self._ops):
+            if op.output in needed:
+                needed.update(op.inputs)
+                ops.append(op)
+        constants = {name: array for name, array in self._constants.items() if name in needed}
+        return Program(tuple(reversed(ops)), constants, output)
 
 
 IDENTITY = Program((), {}, INPUT)

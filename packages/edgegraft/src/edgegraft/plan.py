@@ -29,7 +29,7 @@ DEAR = 50_000_000
 
 CONTROLS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "series": (("minirocket", "probe"), ("statistics", "trees"), ("minirocket", "blend")),
-    "audio": (),
+    "audio": (("mel-statistics", "trees"),),
     "image": (),
     "text": (),
 }
@@ -54,6 +54,43 @@ def contenders(backbone: str | Backbone, kind: Kind) -> list[Backbone]:
             f"one of {', '.join(each.card.name for each in known) or 'your own'}",
         )
     return [*known, asked_for]
+
+
+def unranked(backbones: Sequence[Backbone]) -> tuple[Ranked, ...]:
+    """Backbones as they come where no labels tell them apart: pretrained ones first."""
+    order = {"pretrained": 0, "fixed": 1, "random": 2}
+    because = "normal windows alone do not rank backbones"
+    rows = [
+        Ranked(each.card.name, each.card.kind, None, None, 0, 0.0, because=because)
+        for each in backbones
+    ]
+    return tuple(sorted(rows, key=lambda row: order[row.kind]))
+
+
+def plan_normality(
+    chosen: Backbone, strategy: str, options: Mapping[str, Any], windows: Windows
+) -> tuple[Row, ...]:
+    """The rows for a task that knows normal windows alone; the first one ships unless beaten.
+
+    The controls are the same network with random weights, and the distance on the classical
+    backbone of the kind.
+    """
+
+    def row(backbone: Backbone, name: str, role: Role) -> Row:
+        return Row(backbone, name, build_strategy(name, options), role)
+
+    places = isinstance(chosen, Graph) and windows.spec.kind == "image"
+    names = (
+        (strategy,) if strategy != "auto" else (*(("patch-memory",) if places else ()), "distance")
+    )
+    rows = [row(chosen, name, "candidate") for name in names]
+    if isinstance(chosen, Trainable) and chosen.card.kind == "pretrained":
+        rows.append(row(chosen.with_random_weights(0), names[0], "control"))
+    for backbone, _ in CONTROLS[windows.spec.kind]:
+        control = row(load_backbone(backbone), "distance", "control")
+        if control.name not in {each.name for each in rows}:
+            rows.append(control)
+    return tuple(rows)
 
 
 def choose(

@@ -29,7 +29,15 @@ from edgegraft.evaluate.evaluation import evaluate as evaluate_predictor
 from edgegraft.evaluate.verdict import Verdict, judge
 from edgegraft.findings import Comparison, Findings, noting_epochs, now, report, summary
 from edgegraft.fingerprint import fingerprint
-from edgegraft.plan import FROZEN, choose, contenders, plan_folds, plan_rows
+from edgegraft.plan import (
+    FROZEN,
+    choose,
+    contenders,
+    plan_folds,
+    plan_normality,
+    plan_rows,
+    unranked,
+)
 from edgegraft.recipe import Recipe
 from edgegraft.tasks.classification import Classification
 from edgegraft.tasks.task import Task
@@ -91,7 +99,8 @@ def adapt(
     out: str | PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
     data_options: Mapping[str, Any] | None = None,
-    task: Task | None = None,
+    task: Task | str = "classification",
+    normal: str | None = None,
     curve: bool = True,
     watch: Watch = unwatched,
     resume: bool = True,
@@ -108,6 +117,8 @@ def adapt(
         folds: of the paired comparison with the controls, grouped where groups are known;
             "groups" leaves out one group at a time.
         out: folder for the bundle, the report and the recipe.
+        task: by name, "classification" or "anomaly", or as a value.
+        normal: label that counts as normal, for the task "anomaly"; found by its name if none.
         options: strategy options, written ``{"finetune.epochs": 20}``.
         curve: whether to draw the learning curve (a few seconds).
         watch: told of every step.
@@ -123,13 +134,15 @@ def adapt(
     began = time.perf_counter()
     training: dict[str, list[Mapping[str, Any]]] = {}
     watch = noting_epochs(watch, training)
-    task = task or Classification()
+    task = _task(task, normal)
     backbone = fspath(backbone) if isinstance(backbone, PathLike) else backbone
     recipe = Recipe(
         data=_named(data),
         test=None if test is None else _named(test),
         backbone=backbone if isinstance(backbone, str) else backbone.card.name,
         strategy=strategy,
+        task=task.name,
+        normal=normal,
         labels_per_class=labels_per_class,
         folds=folds,
         seed=seed,
@@ -141,17 +154,23 @@ def adapt(
     watch("stage", {"name": "open"})
     with telling(watch):
         data = _opened(data, data_options)
-        windows = _training(open_windows(data), task, labels_per_class, seed)
+        everything = open_windows(data)
+        task = task.bound(everything)
+        windows = _training(task.relabelled(everything), task, labels_per_class, seed)
         test = _opened(test, data_options, windows.spec)
-        tested = None if test is None else _like(windows, open_windows(test))
+        tested = None if test is None else task.relabelled(_like(windows, open_windows(test)))
 
     watch("stage", {"name": "rank"})
-    ranking = rank_backbones(
-        contenders(backbone, windows.spec.kind), windows, task, seed=seed, watch=watch
-    )
-    chosen, ranking = choose(ranking, backbone)
-    unusable = [row.backbone for row in ranking if not row.usable]
-    rows, left_out = plan_rows(chosen, strategy, recipe.options, windows, unusable)
+    known = contenders(backbone, windows.spec.kind)
+    left_out = ""
+    if task.name == "anomaly":
+        chosen, ranking = choose(unranked(known), backbone)
+        rows = plan_normality(chosen, strategy, recipe.options, windows)
+    else:
+        ranking = rank_backbones(known, windows, task, seed=seed, watch=watch)
+        chosen, ranking = choose(ranking, backbone)
+        unusable = [row.backbone for row in ranking if not row.usable]
+        rows, left_out = plan_rows(chosen, strategy, recipe.options, windows, unusable)
 
     watch("stage", {"name": "compare", "rows": [row.name for row in rows]})
     workspace = None
@@ -296,6 +315,13 @@ def _opened(data: Any, options: Mapping[str, Any] | None, spec: Spec | None = No
     return open_like(fspath(data), spec, **(options or {}))
 
 
+def _task(task: Task | str, normal: str | None) -> Task:
+    if not isinstance(task, str):
+        return task
+    found: Task = find("tasks", task)(**({} if normal is None else {"normal": normal}))
+    return found
+
+
 def _set_aside(data: Any) -> tuple[str, ...]:
     """What of the data could not be used, in a sentence; nothing where nothing was lost."""
     note = data.account.note if isinstance(data, Dataset) else ""
@@ -362,7 +388,10 @@ def _compare(
     workspace: Workspace | None,
 ) -> Comparison:
     """All rows on the same folds; no tables where nothing can be left out."""
-    parts, note = plan_folds(windows, recipe.folds, recipe.seed)
+    if len(windows.classes) < 2:
+        parts, note = (), "no comparison was possible: all labelled windows are normal ones"
+    else:
+        parts, note = plan_folds(windows, recipe.folds, recipe.seed)
     tables = cross_validate(
         rows if parts else (),
         windows,
@@ -392,7 +421,12 @@ def _score(
 
 
 def _curve(shipped: Row, compared: Comparison, seed: int, watch: Watch) -> list[dict[str, Any]]:
-    """The shipped row beside MiniRocket with a ridge head; trained strategies by their probe."""
+    """The shipped row beside MiniRocket with a ridge head; trained strategies by their probe.
+
+    None of what learns from normal windows alone: labels are not what it needs more of.
+    """
+    if compared.task.name == "anomaly":
+        return []
     if shipped.strategy_name not in FROZEN:
         shipped = replace(shipped, strategy_name="probe", strategy=build_strategy("probe"))
     named = {shipped.name: shipped}

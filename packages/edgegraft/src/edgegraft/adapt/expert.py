@@ -60,19 +60,25 @@ class Expert:
 
 
 def prepare(train: Windows, task: Task, normalise: str) -> Material:
-    """Keep the labelled windows, fit the normalisation on them, and apply it.
+    """Keep the labelled windows, fit the normalisation on them, and apply it."""
+    labelled = train.take(np.flatnonzero(train.labelled))
+    classes = task.classes(labelled)
+    steps, windows = normalised(labelled, normalise)
+    return Material(windows, steps, classes, labelled.codes(classes))
+
+
+def normalised(windows: Windows, normalise: str) -> tuple[Program, Windows]:
+    """The step of that name, fitted on the windows, and the windows after it.
 
     "auto" is "standard" for series and "none" for all else, which networks know as it comes.
 
     Errors: `DataError` "kind-differs" for a step that such windows cannot go through.
     """
-    labelled = train.take(np.flatnonzero(train.labelled))
-    classes = task.classes(labelled)
-    kind = train.spec.kind
+    kind = windows.spec.kind
     if normalise == "auto":
         normalise = "standard" if kind == "series" else "none"
     if normalise == "none":  # pixels and bytes stay what they are, not four times as large
-        return Material(labelled, IDENTITY, classes, labelled.codes(classes))
+        return IDENTITY, windows
     if kind not in ("series", "audio"):
         raise DataError.of(
             "kind-differs",
@@ -80,10 +86,8 @@ def prepare(train: Windows, task: Task, normalise: str) -> Material:
             "it works along time",
             "normalise=none",
         )
-    steps: Program = find("steps", normalise)(labelled.x)
-    return Material(
-        replace(labelled, x=steps.run(labelled.x)), steps, classes, labelled.codes(classes)
-    )
+    steps: Program = find("steps", normalise)(windows.x)
+    return steps, replace(windows, x=steps.run(windows.x))
 
 
 def fit_ridge_expert(

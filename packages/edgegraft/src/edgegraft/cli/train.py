@@ -71,6 +71,13 @@ class FoldCount(click.ParamType):  # type: ignore[type-arg]
 @data_options
 @click.option("--backbone", default="auto", show_default=True, help="Name, or auto to rank them.")
 @click.option("--strategy", default="auto", show_default=True, help="Name, or auto to choose.")
+@click.option(
+    "--task",
+    default="classification",
+    show_default=True,
+    help="classification, or anomaly: normal or not, learned from normal windows alone.",
+)
+@click.option("--normal", metavar="LABEL", help="Label that counts as normal (--task anomaly).")
 @click.option("--labels-per-class", type=click.IntRange(1), help="Use only so many labels.")
 @click.option(
     "--folds",

@@ -91,7 +91,7 @@ def _gradient(program: Program, x: Array, targets: Array, tops: tuple[str, ...])
 
     height, width = x.shape[2:]
     values, said = _watched(program, torch.tensor(x, dtype=torch.float32), tops)
-    picked = torch.log(said[torch.arange(len(x)), torch.tensor(targets)] + 1e-6).sum()
+    picked = said[torch.arange(len(x)), torch.tensor(targets)].sum()
     total = np.zeros((len(x), height, width), np.float32)
     if not picked.requires_grad:
         return total
@@ -106,7 +106,10 @@ def _gradient(program: Program, x: Array, targets: Array, tops: tuple[str, ...])
 
 
 def _watched(program: Program, x: Tensor, tops: tuple[str, ...]) -> tuple[list[Tensor], Tensor]:
-    """Values of `tops` as leaves of the gradient, and the probabilities that come of them."""
+    """Values of `tops` as leaves of the gradient, and the logits that come of them.
+
+    Of logits, because where a model is sure its probabilities hardly change any more.
+    """
     import torch
 
     from edgegraft.zoo.torch_program import run_torch
@@ -115,13 +118,16 @@ def _watched(program: Program, x: Tensor, tops: tuple[str, ...]) -> tuple[list[T
         found = run_torch(program, x, outputs=tops)
     leaves = [value.detach().clone().requires_grad_(True) for value in found]
     held = dict(zip(tops, leaves, strict=True))
-    needed, rest = {program.output}, []
+    last = program.ops[-1]
+    smooth = last.kind == "softmax" and last.output == program.output
+    output = last.inputs[0] if smooth else program.output
+    needed, rest = {output}, []
     for op in reversed(program.ops):
         if op.output in needed and op.output not in held:
             needed.update(op.inputs)
             rest.append(op)
     given = {name: np.zeros(0, np.float32) for name in held}
-    after = Program(tuple(reversed(rest)), {**program.constants, **given}, program.output)
+    after = Program(tuple(reversed(rest)), {**program.constants, **given}, output)
     said = run_torch(after, x, {**_tensors(program.constants), **held})
     assert not isinstance(said, tuple)
     return leaves, said

@@ -25,6 +25,14 @@ class Task(Protocol):
     @property
     def metrics(self) -> Mapping[str, Metric]: ...
 
+    def bound(self, windows: Windows) -> Task:
+        """The task as these training windows settle it, e.g. which of their labels is normal."""
+        ...
+
+    def relabelled(self, windows: Windows) -> Windows:
+        """The windows with their labels as this task takes them."""
+        ...
+
     def classes(self, windows: Windows) -> tuple[str, ...]:
         """The classes of a training set. Errors: `DataError` if there are fewer than two."""
         ...

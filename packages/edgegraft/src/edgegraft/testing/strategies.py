@@ -38,11 +38,11 @@ class _Trial:
 
     @cached_property
     def train(self) -> Windows:
-        return usual_windows(self.backbone)
+        return self.task.relabelled(usual_windows(self.backbone))
 
     @cached_property
     def test(self) -> Windows:
-        return usual_windows(self.backbone, seed=1)
+        return self.task.relabelled(usual_windows(self.backbone, seed=1))
 
     @cached_property
     def adapted(self) -> Adapted:
@@ -79,7 +79,7 @@ def _lineage(trial: _Trial) -> None:
 
 
 def _leaves_input(trial: _Trial) -> None:
-    copy = copy_of(usual_windows(trial.backbone))
+    copy = copy_of(trial.task.relabelled(usual_windows(trial.backbone)))
     _ = trial.adapted
     assert_untouched(trial.train, copy)
 
@@ -88,7 +88,9 @@ def _portable(trial: _Trial) -> None:
     # Of easy windows every model is sure, and 0 and 1 agree whatever was computed on the way.
     noisy = trial.backbone.card.takes[0] == "series"
     train, test = (
-        sample_windows(seed=seed, noise=3.0) if noisy else usual_windows(trial.backbone, seed)
+        trial.task.relabelled(
+            sample_windows(seed=seed, noise=3.0) if noisy else usual_windows(trial.backbone, seed)
+        )
         for seed in (0, 1)
     )
     adapted = trial.again(train)

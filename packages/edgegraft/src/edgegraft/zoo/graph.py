@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _BATCH_BYTES = 16 << 20  # of prepared windows that are embedded at once
+_BATCH = 256  # windows at once: a sentence is small, but not what becomes of it
 
 
 class Intake(Protocol):
@@ -98,7 +99,7 @@ class Graph:
 
     def prepare(self, x: Array) -> Array:
         """Windows as the network takes them, float32 (n_windows, ...)."""
-        return self._run(self._front(), x)
+        return self.run(self._front(), x)
 
     def forward(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Prepared windows -> (n_windows, embedding_dim), differentiable in `weights`."""
@@ -108,7 +109,7 @@ class Graph:
 
     def embed(self, x: Array) -> Array:
         """Windows (n_windows, ...) -> float32 (n_windows, embedding_dim)."""
-        return self._run(chain(self._front(), self.network.program), x)
+        return self.run(chain(self._front(), self.network.program), x)
 
     def values(self, x: Array, names: tuple[str, ...]) -> tuple[Array, ...]:
         """Values inside the network by name, e.g. ``network.top``, of windows (n_windows, ...)."""
@@ -117,6 +118,17 @@ class Graph:
         with torch.inference_mode():
             found = run_torch(self.network.program, torch.tensor(self.prepare(x)), outputs=names)
         return tuple(value.numpy() for value in found)
+
+    def shapes(self, names: tuple[str, ...]) -> list[tuple[int, ...]]:
+        """Shapes of values inside the network, for one window."""
+        import torch
+
+        assert self.spec is not None
+        with torch.inference_mode():
+            blank = run_torch(self._front(), torch.zeros(1, *self.spec.shape))
+            assert not isinstance(blank, tuple)
+            found = run_torch(self.network.program, blank, outputs=names)
+        return [tuple(value.shape) for value in found]
 
     def program(self, *shape: int) -> Program:
         """From raw windows to the embedding, for the device."""
@@ -127,10 +139,11 @@ class Graph:
             raise unfitted(self.card.name)
         return self.front
 
-    def _run(self, program: Program, x: Array) -> Array:
+    def run(self, program: Program, x: Array) -> Array:
+        """A program on windows (n_windows, ...), in torch and in batches: float32."""
         import torch
 
-        step = max(1, _BATCH_BYTES // max(1, 4 * int(np.prod(x.shape[1:]))))
+        step = min(_BATCH, max(1, _BATCH_BYTES // max(1, 4 * int(np.prod(x.shape[1:])))))
         parts = []
         with torch.inference_mode():
             weights = {n: torch.from_numpy(np.array(a)) for n, a in program.constants.items()}
