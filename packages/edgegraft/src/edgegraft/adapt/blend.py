@@ -37,7 +37,8 @@ class Blend:
         metadata={"help": "further backbones, each with a ridge head"},
     )
     trees: tuple[str, ...] = field(
-        default=("statistics", "spectrum"), metadata={"help": "further backbones, under trees"}
+        default=("statistics", "spectrum", "mel-statistics"),
+        metadata={"help": "further backbones, under trees"},
     )
     n_trees: int = field(default=100, metadata={"help": "how many trees each of these gets"})
     prior: float = field(
