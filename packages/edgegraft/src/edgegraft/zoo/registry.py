@@ -10,6 +10,7 @@ import hashlib
 import os
 import tomllib
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from edgegraft import catalog
@@ -39,6 +40,7 @@ def load_backbone(name_or_path: str | Path) -> Backbone:
       of weights (`weights_folder`), where ``edgegraft models fetch`` puts them.
     * ``walk.safetensors``: weights with their card, ``walk.toml``, beside them; its `checksum`
       (sha256, hexadecimal) must be that of the file.
+    * ``minilm``: one whose weights another installed package carries, which the card names.
     * ``resnet18:FILE``: a card's or an architecture's network with the weights of any file,
       safetensors or a PyTorch state dict. ``resnet18:random`` draws them.
     * a folder with a ``config.json``, as from Hugging Face.
@@ -64,7 +66,7 @@ def load_backbone(name_or_path: str | Path) -> Backbone:
         card = shipped_card(name)
         if card.weights:
             return _build(card, _checked(catalog.card_file(_WEIGHTS, card.weights), card))
-        if card.kind == "pretrained":
+        if card.kind == "pretrained" and "package" not in card.options:
             return _build(card, _fetched(card))
         return _build(card, None)
     if name in architectures:
@@ -93,7 +95,9 @@ def fetched_file(card: BackboneCard) -> Path | None:
 
 
 def is_here(card: BackboneCard) -> bool:
-    """Whether a backbone can be loaded without fetching anything."""
+    """Whether a backbone can be loaded without fetching or installing anything."""
+    if "package" in card.options:
+        return find_spec(str(card.options["package"])) is not None
     return card.kind != "pretrained" or bool(card.weights) or fetched_file(card) is not None
 
 
