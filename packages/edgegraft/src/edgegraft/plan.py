@@ -31,7 +31,7 @@ CONTROLS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "series": (("minirocket", "probe"), ("statistics", "trees"), ("minirocket", "blend")),
     "audio": (("mel-statistics", "trees"),),
     "image": (),
-    "text": (),
+    "text": (("tfidf", "probe"),),
 }
 """The classical controls of each kind of windows: backbone and strategy."""
 
