@@ -33,7 +33,7 @@ class Blend:
     """
 
     partners: tuple[str, ...] = field(
-        default=("minirocket",),
+        default=("minirocket", "tfidf"),
         metadata={"help": "further backbones, each with a ridge head"},
     )
     trees: tuple[str, ...] = field(
