@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,9 @@ from edgegraft.tasks.task import Task
 from edgegraft_edge import __version__, bundle, runner
 from edgegraft_edge.bundle import Bundle
 from edgegraft_edge.signal import Array, Windows
+
+PICTURES = 12
+"""Pictures that the report shows with what was seen in them."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ def report(found: Findings) -> dict[str, Any]:
         "evaluation": scored.as_dict() | {"on": found.scored_on} if scored else {},
         "learning_curve": found.curve,
         "embedding_map": _map(found),
+        "pictures": _pictures(found),
         "training": [{"name": name, "epochs": epochs} for name, epochs in found.training.items()],
         "cost": {
             "seconds_total": round(found.seconds, 2),
@@ -176,6 +181,30 @@ def _map(found: Findings) -> dict[str, Any]:
         _guesses(found) == windows.y,
         explains=f"embeddings of {backbone.card.name}, two principal components",
     )
+
+
+def _pictures(found: Findings) -> list[dict[str, str]]:
+    """A few pictures with what was said of them and where that was seen, wrong ones first."""
+    windows = found.compared.windows
+    if windows.spec.kind != "image":
+        return []
+    from edgegraft.evaluate.where import activation_maps, as_png, overlay
+
+    guesses = _guesses(found)
+    order = np.random.default_rng(0).permutation(len(windows))
+    wrong = [row for row in order if guesses[row] != windows.y[row]][: PICTURES // 2]
+    right = [row for row in order if guesses[row] == windows.y[row]][: PICTURES - len(wrong)]
+    rows = np.array([*wrong, *right])
+    targets = np.array([found.adapted.classes.index(str(guesses[row])) for row in rows])
+    maps = activation_maps(found.bundle.program, windows.x[rows], targets)
+    return [
+        {
+            "label": str(windows.y[row]),
+            "said": str(guesses[row]),
+            "png": base64.b64encode(as_png(overlay(windows.x[row], heat))).decode(),
+        }
+        for row, heat in zip(rows, maps, strict=True)
+    ]
 
 
 def _guesses(found: Findings) -> Array:

@@ -9,14 +9,19 @@ by patch, and what each patch costs is the map (Zeiler and Fergus, ECCV 2014).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from edgegraft_edge.bundle import Bundle
+from edgegraft_edge.errors import DataError, OptionError, nearest
+from edgegraft_edge.files import replace_file
 from edgegraft_edge.picture import resizing
 from edgegraft_edge.program import INPUT, Op, Program
-from edgegraft_edge.signal import Array
+from edgegraft_edge.signal import Array, Windows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -184,3 +189,70 @@ def overlay(picture: Array, heat: Array, *, strength: float = 0.6) -> Array:
     share = strength * np.sqrt(heat)[:, :, None]
     mixed = (1 - share) * grey[:, :, None] + share * colour
     return np.asarray(np.clip(np.rint(255 * mixed), 0, 255), dtype=np.uint8)
+
+
+def as_png(pixels: Array) -> bytes:
+    """A picture uint8 (height, width, 3) as the bytes of a PNG file."""
+    import io
+
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def write_maps(
+    bundle: Bundle,
+    windows: Windows,
+    folder: Path,
+    *,
+    wanted: str | None = None,
+    most: int = 50,
+) -> list[dict[str, Any]]:
+    """Overlays of the first `most` pictures as PNG files, and ``index.json`` that tells of them.
+
+    Args:
+        wanted: class asked about; what the model says, if none.
+
+    Errors: `DataError` "kind-differs" for what is no picture; `OptionError` "class-unknown".
+    """
+    if windows.spec.kind != "image":
+        raise DataError.of(
+            "kind-differs",
+            f"data of kind {windows.spec.kind}",
+            "maps are drawn over pictures",
+            "a model and data of kind image",
+        )
+    if wanted is not None and wanted not in bundle.classes:
+        raise OptionError.of(
+            "class-unknown",
+            f"class {wanted!r}",
+            "the model does not know it",
+            nearest(wanted, list(bundle.classes)),
+        )
+    windows = windows.take(np.arange(min(most, len(windows))))
+    said = bundle.predict(windows)
+    targets = said.probabilities.argmax(axis=1)
+    if wanted is not None:
+        targets = np.full(len(windows), bundle.classes.index(wanted))
+    maps = activation_maps(bundle.program, windows.x, targets)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for row, heat in enumerate(maps):
+        name = f"{row:04d}.png"
+        replace_file(folder / name, as_png(overlay(windows.x[row], heat)))
+        recording = int(windows.recording[row])
+        place = np.unravel_index(int(heat.argmax()), heat.shape)
+        found.append(
+            {
+                "file": name,
+                "picture": windows.names[recording] if recording < len(windows.names) else "",
+                "said": bundle.classes[int(said.probabilities[row].argmax())],
+                "about": bundle.classes[int(targets[row])],
+                "probability": round(float(said.probabilities[row, targets[row]]), 4),
+                "strongest": {"row": int(place[0]), "column": int(place[1])},
+            }
+        )
+    replace_file(folder / "index.json", json.dumps(found, indent=1).encode())
+    return found
