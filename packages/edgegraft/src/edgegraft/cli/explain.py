@@ -16,7 +16,7 @@ from edgegraft.cli.output import say, write
 @click.argument("model", metavar="RUN|BUNDLE", type=click.Path(exists=True, path_type=Path))
 @click.argument("data")
 @data_options
-@click.option("--label", "wanted", help="Class asked about; what the model says, if none.")
+@click.option("--about", "wanted", help="Class asked about; what the model says, if none.")
 @click.option("--most", type=click.IntRange(1), default=50, show_default=True, help="Pictures.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
 @json_option
