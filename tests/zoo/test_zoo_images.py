@@ -282,3 +282,36 @@ def test_images_card_counts_the_weights_that_the_network_has(name):
     from edgegraft.zoo.backbone import shipped_card
 
     assert shipped_card(name).n_parameters == counted == backbone.card.n_parameters
+
+
+def test_images_values_that_are_read_again_are_not_written_over():
+    from edgegraft.zoo.layers import Layers, relu6
+    from edgegraft.zoo.torch_program import run_torch
+
+    layers = Layers()
+    conv = layers.conv("a", "x", 2, 4, kernel=3)
+    view = layers.draft.add("reshape", conv, shape=[-1])
+    other = layers.conv("b", "x", 2, 4, kernel=3, activation=relu6)
+    limited = layers.draft.add("minimum", relu6(layers.draft, conv), other)
+    flat = layers.draft.add("reshape", limited, shape=[-1])
+    network = layers.finish(layers.draft.add("concat", flat, view, axis=1), blocks=("a", "b"))
+    program = network.drawn(0).program
+    x = torch.randn(2, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    before = x.clone()
+    wanted = run_torch(program, x)
+    with torch.inference_mode():
+        assert torch.equal(run_torch(program, x), wanted)
+        kept, _ = run_torch(program, x, outputs=(conv, program.output))
+        assert torch.equal(kept.reshape(2, -1), wanted[:, -100:])
+        ended, _ = run_torch(program, x, outputs=(other, conv))
+        assert ended.min() == 0
+    assert torch.equal(x, before)
+    assert np.allclose(program.run(x.numpy()), wanted.numpy(), atol=1e-5)
+
+
+def test_images_are_embedded_the_same_however_many_there_are():
+    backbone = load_backbone("mobilenet-v1-0.25:random")
+    windows = pictures(12, 64)
+    backbone = backbone.fit(windows, seed=0)
+    alone = np.concatenate([backbone.embed(windows.x[i : i + 1]) for i in range(12)])
+    assert np.allclose(backbone.embed(windows.x), alone, atol=1e-5)

@@ -22,7 +22,7 @@ from edgegraft_edge.signal import Array, Spec, Windows
 if TYPE_CHECKING:
     from torch import Tensor
 
-_BATCH_BYTES = 16 << 20  # of prepared windows that are embedded at once
+_BATCH_BYTES = 3 << 20  # of prepared windows at once: maps of more do not stay in the cache
 _BATCH = 256  # windows at once: a sentence is small, but not what becomes of it
 
 
@@ -130,6 +130,16 @@ class Graph:
             found = run_torch(self.network.program, blank, outputs=names)
         return [tuple(value.shape) for value in found]
 
+    def _at_once(self, x: Array) -> int:
+        """How many windows to run together, by the size that they are prepared to."""
+        import torch
+
+        with torch.inference_mode():
+            prepared = run_torch(self._front(), torch.tensor(np.asarray(x[:1], np.float32)))
+            assert not isinstance(prepared, tuple)
+        size = 4 * max(1, int(np.prod(x.shape[1:])), int(np.prod(prepared.shape[1:])))
+        return min(_BATCH, max(1, _BATCH_BYTES // size))
+
     def program(self, *shape: int) -> Program:
         """From raw windows to the embedding, for the device."""
         return chain(self._front(), self.network.program)
@@ -143,7 +153,7 @@ class Graph:
         """A program on windows (n_windows, ...), in torch and in batches: float32."""
         import torch
 
-        step = min(_BATCH, max(1, _BATCH_BYTES // max(1, 4 * int(np.prod(x.shape[1:])))))
+        step = self._at_once(x)
         parts = []
         with torch.inference_mode():
             weights = {n: torch.from_numpy(np.array(a)) for n, a in program.constants.items()}

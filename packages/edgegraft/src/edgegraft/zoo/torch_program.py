@@ -7,13 +7,14 @@ nothing is learned there.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgegraft_edge.program import INPUT, Program
+from edgegraft_edge.program import INPUT, Op, Program
 from edgegraft_edge.signal import Array
 from edgegraft_edge.tokens import READERS
 
@@ -56,13 +57,48 @@ def run_torch(
     values[INPUT] = x
     wanted = outputs or (program.output,)
     last_use = {name: index for index, op in enumerate(program.ops) for name in op.inputs}
+    spent = frozenset[int]() if torch.is_grad_enabled() else _spent(program.ops, wanted)
     for index, op in enumerate(program.ops):
-        values[op.output] = table[op.kind](*(values[name] for name in op.inputs), **op.attrs)
+        arguments = [values[name] for name in op.inputs]
+        if index in spent and not any(other.ndim for other in arguments[1:]):
+            values[op.output] = _in_place()[op.kind](*arguments)
+        else:
+            values[op.output] = table[op.kind](*arguments, **op.attrs)
         for name in set(op.inputs):
             if last_use[name] == index and name not in wanted:
                 del values[name]
     found = tuple(values[name] for name in wanted)
     return found if outputs else found[0]
+
+
+def _spent(ops: tuple[Op, ...], wanted: tuple[str, ...]) -> frozenset[int]:
+    """Operations that may write over their first input: nothing else reads it, nor a view of it.
+
+    Activations pass through memory once instead of twice, which is a third of the time of a
+    small network.
+    """
+    readers = Counter(name for op in ops for name in op.inputs)
+    fresh: set[str] = set()
+    found = set()
+    for index, op in enumerate(ops):
+        if op.kind in _IN_PLACE and op.inputs[0] in fresh:
+            found.add(index)
+        elif op.kind not in _MAKES:
+            continue
+        if readers[op.output] == 1 and op.output not in wanted:
+            fresh.add(op.output)
+    return frozenset(found)
+
+
+_MAKES = ("conv1d", "conv2d", "matmul")
+_IN_PLACE = ("relu", "minimum")
+
+
+@cache
+def _in_place() -> Mapping[str, Callable[..., Any]]:
+    import torch
+
+    return {"relu": torch.relu_, "minimum": lambda a, b: torch.minimum(a, b, out=a)}
 
 
 @cache
@@ -114,6 +150,8 @@ def _table() -> Mapping[str, Callable[..., Any]]:
         groups: int = 1,
         pad: Any = (0, 0, 0, 0),
     ) -> Tensor:
+        if min(x.shape[2:]) > 1:  # rows of features are a third faster, and what follows keeps them
+            x = x.contiguous(memory_format=torch.channels_last)
         top, left, bottom, right = pad
         even = top == bottom and left == right
         x = x if even else padded(x, pad)
