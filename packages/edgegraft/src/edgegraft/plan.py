@@ -30,7 +30,7 @@ DEAR = 50_000_000
 CONTROLS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "series": (("minirocket", "probe"), ("statistics", "trees"), ("minirocket", "blend")),
     "audio": (("mel-statistics", "trees"),),
-    "image": (),
+    "image": (("texture", "trees"),),
     "text": (("tfidf", "probe"),),
 }
 """The classical controls of each kind of windows: backbone and strategy."""
