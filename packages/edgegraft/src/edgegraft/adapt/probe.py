@@ -17,6 +17,7 @@ from edgegraft.adapt.strategy import Watch, unwatched
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
 from edgegraft.zoo.cache import embed_cached
+from edgegraft.zoo.graph import Graph
 from edgegraft_edge.errors import OptionError
 from edgegraft_edge.signal import Windows
 
@@ -39,11 +40,16 @@ class Probe:
     balanced: bool = field(
         default=False, metadata={"help": "give every class the same total weight"}
     )
+    taps: tuple[str, ...] = field(
+        default=(),
+        metadata={"help": "blocks of a network whose means the head reads together; all: every one"},
+    )
 
     def adapt(
         self, backbone: Backbone, train: Windows, task: Task, *, seed: int, watch: Watch = unwatched
     ) -> Adapted:
         """Fit the head on the labelled windows of `train`."""
+        backbone = tapped(backbone, self.taps)
         material = prepare(train, task, self.normalise)
         if self.head == "ridge":
             expert = fit_ridge_expert(
@@ -78,6 +84,24 @@ class Trees:
         expert = fit_trees_expert(backbone, material, seed=seed, n_trees=self.n_trees)
         member = Member(expert.backbone, expert.head)
         return assemble(material, (member,), train, lineage_of("trees", self, (backbone,), seed))
+
+
+def tapped(backbone: Backbone, taps: tuple[str, ...]) -> Backbone:
+    """The backbone, embedding by the means of several blocks where they are named.
+
+    Errors: `OptionError` "backbone-fixed" for what has no blocks; `ModelError` "block-unknown".
+    """
+    if not taps:
+        return backbone
+    if not isinstance(backbone, Graph):
+        raise OptionError.of(
+            "backbone-fixed",
+            f"taps of {backbone.card.name!r}",
+            "it has no blocks that could be read",
+            "a network such as mobilenet-v2, or no taps",
+        )
+    every = tuple(backbone.network.taps) or backbone.blocks
+    return backbone.tapped(every if taps == ("all",) else taps)
 
 
 def assemble(

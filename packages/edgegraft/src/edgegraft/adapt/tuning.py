@@ -178,7 +178,8 @@ class Tuning:
         block = name.removeprefix(ENCODER).split(".")[0]
         if block in options.frozen:
             return 0.0
-        return options.pace(self.encoder.blocks, block, epoch / options.epochs)
+        tempo: float = getattr(self.encoder, "tempo", 1.0)
+        return tempo * options.pace(self.encoder.blocks, block, epoch / options.epochs)
 
     def _checkpoint(self, fit: Array, options: FineTune) -> tuple[Path | None, str]:
         """One file for each thing that is trained, told apart by all that it depends on."""

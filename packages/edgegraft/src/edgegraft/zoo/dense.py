@@ -18,14 +18,13 @@ def dense(height: int = 28, width: int = 28, widths: tuple[int, ...] = (256, 128
     """
     layers = Layers()
     value, n_in = layers.draft.add("reshape", "x", shape=[-1]), height * width
-    blocks, taps = [], {}
+    blocks = []
     for index, width_ in enumerate(widths, start=1):
         block = f"layer{index}"
         value = layers.linear(f"{block}.dense", value, n_in, width_, activation=relu)
         blocks.append(block)
-        taps[block] = value
         n_in = width_
-    return layers.finish(value, blocks=tuple(blocks), taps=taps)
+    return layers.finish(value, blocks=tuple(blocks))
 
 
 class Dense:

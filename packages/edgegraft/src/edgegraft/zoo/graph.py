@@ -63,6 +63,15 @@ class Graph:
         """Names of the blocks from the input up, for freezing."""
         return self.network.blocks
 
+    @property
+    def tempo(self) -> float:
+        """How fast weights move in training, beside an encoder of a few layers.
+
+        Deep pretrained networks lose what they know at the pace that suits small ones: on steel
+        surfaces .3 of it was worth 2 points of accuracy at ten labels per class.
+        """
+        return 0.3 if self.card.kind == "pretrained" else 1.0
+
     def fit(self, windows: Windows, *, seed: int) -> Graph:
         """Bind to windows of this spec; a network of kind "random" is drawn by `seed`."""
         bound = replace(self, front=self.intake.program(windows.spec), spec=windows.spec)
