@@ -21,7 +21,7 @@ from edgegraft_edge.signal import Spec
 
 
 @dataclass(frozen=True)
-class SoundIntake:
+class MelIntake:
     """A spectrogram of zero mean and unit deviation for each window, (n, 1, n_mels, n_frames)."""
 
     log_mel: LogMel = field(default_factory=LogMel)
@@ -69,6 +69,6 @@ class DsCnn:
     def from_card(cls, card: BackboneCard, weights: bytes | None) -> Graph:
         """With the weights of a safetensors file, or drawn by the card's seed."""
         options = dict(card.options)
-        intake = SoundIntake(LogMel(int(options.pop("n_mels", 40))))
+        intake = MelIntake(LogMel(int(options.pop("n_mels", 40))))
         card, network = read_weights(card, ds_cnn(**options), weights)
         return Graph(card, intake, network)

@@ -6,17 +6,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgegraft.zoo.log_mel import LogMel
 from edgegraft_edge.errors import DataError
 from edgegraft_edge.picture import resizing
 from edgegraft_edge.program import Draft, Program
-from edgegraft_edge.signal import ImageSpec, Spec
+from edgegraft_edge.signal import GREY, ImageSpec, Spec
 
+SPECTROGRAM = LogMel(n_mels=64)
+"""How sound is shown to a network of pictures."""
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 @dataclass(frozen=True)
 class ImageIntake:
     """Pictures of one size, their colours scaled as the network knows them.
+
+    Sound comes as a picture, too: the log of its power in mel bands, low ones at the top, time
+    along the width; black is 60 dB below full scale and white is full scale.
 
     Attributes:
         height, width: what the network takes; 0 leaves the size as it is.
@@ -40,17 +46,23 @@ class ImageIntake:
     def program(self, spec: Spec) -> Program:
         """Pictures of that spec -> float32 (n_windows, n_channels, height, width).
 
-        Errors: `DataError` "kind-differs".
+        Errors: `DataError` "kind-differs", or "window-short" for sound.
         """
+        draft, value = Draft(), "x"
+        if spec.kind == "audio":
+            value = _heard(draft, spec)
+            spec = ImageSpec(*SPECTROGRAM.shape(spec)[1:], GREY)
         if not isinstance(spec, ImageSpec):
             raise kind_error(spec, "image")
-        draft = Draft()
-        value = self._coloured(draft, "x", spec)
         height, width = self.height or spec.height, self.width or spec.width
+        if spec.n_channels > 1:
+            value = self._coloured(draft, value, spec)
         if width != spec.width:
             value = draft.add("matmul", value, resizing(spec.width, width))
         if height != spec.height:
             value = draft.add("matmul", resizing(spec.height, height).T, value)
+        if spec.n_channels == 1:  # one channel is resized before it becomes three
+            value = self._coloured(draft, value, spec)
         mean = 255 * np.array(self.mean, np.float32)[:, None, None]
         scale = 255 * np.array(self.scale, np.float32)[:, None, None]
         return draft.finish(draft.add("div", draft.add("sub", value, mean), scale))
@@ -65,6 +77,14 @@ class ImageIntake:
         luma = np.array(_LUMA, np.float32)[:, None, None]
         weighted = draft.add("mul", value, luma)
         return draft.add("sum", weighted, axes=[1])
+
+
+def _heard(draft: Draft, spec: Spec) -> str:
+    """Writes a spectrogram as grey pixels 0 to 255, (n_windows, 1, n_mels, n_frames)."""
+    logs = draft.call(SPECTROGRAM.program(spec))
+    black = np.float32(np.log(SPECTROGRAM.floor))
+    pixels = draft.add("mul", draft.add("sub", logs, black), np.float32(-255.0 / black))
+    return draft.add("minimum", draft.add("maximum", pixels, np.float32(0)), np.float32(255))
 
 
 def kind_error(spec: Spec, wanted: str) -> DataError:
