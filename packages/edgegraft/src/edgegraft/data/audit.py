@@ -32,6 +32,9 @@ COMMON: tuple[Check, ...] = (
 )
 """Checks of any data."""
 
+EXACT = (leakage.check_repeats, leakage.check_test_content)
+"""Those that go by stretches of equal values, which pictures of one thing need not have."""
+
 SERIES: tuple[Check, ...] = (
     symptoms.check_clock,
     symptoms.check_windows,
@@ -52,7 +55,7 @@ CHECKS: Mapping[Kind, tuple[Check, ...]] = MappingProxyType(
             leakage.check_scaled_together,
         ),
         "audio": (*COMMON, *SERIES, *sound_checks.CHECKS),
-        "image": (*COMMON, *image_checks.CHECKS),
+        "image": (*(check for check in COMMON if check not in EXACT), *image_checks.CHECKS),
         "text": (*COMMON, *text_checks.CHECKS),
     }
 )
@@ -150,6 +153,7 @@ def _summary(evidence: Evidence) -> dict[str, Any]:
         "channels": [
             f"{item.name} [{item.unit}]" if item.unit else item.name for item in dataset.channels
         ],
+        **(image_checks.summary(evidence) if windows.spec.kind == "image" else {}),
         "rate_hz": dataset.rate_hz,
         "window_s": getattr(windows.spec, "length_s", 0.0),
         "measured_rates_hz": sorted({values["measured_hz"] for values in rates})[:20],

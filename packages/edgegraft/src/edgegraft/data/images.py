@@ -16,6 +16,7 @@ import numpy as np
 from edgegraft.data.account import CleaningStep, Quarantine, RowAccount
 from edgegraft.data.conventions import table_files
 from edgegraft.data.dataset import Dataset
+from edgegraft.data.image_checks import tells
 from edgegraft.data.metadata import known_of
 from edgegraft.data.source import DataOptions, tell
 from edgegraft.data.track import merged
@@ -82,7 +83,9 @@ class ImageSource:
             )
         known = known_of(files, root, options)
         shots, quarantined = _read(files, known.names, options)
-        sizes = Counter(shot.size for shot in shots if shot)
+        read = [(shot.size, label) for shot, label in zip(shots, known.labels, strict=True) if shot]
+        sizes = Counter(size for size, _ in read)
+        told = tells(*map(list, zip(*read, strict=True)))
         spec = _spec([shot for shot in shots if shot], options)
         kept, n_same = _kept(shots, known.labels, known.groups)
         x = np.empty((len(kept), *spec.shape), np.uint8)
@@ -99,7 +102,7 @@ class ImageSource:
             names=tuple(known.names[index] for index in kept),
         )
         account = RowAccount(len(files), len(kept), merged(quarantined), n_same)
-        log = _log(sizes, known.absent, known.parts)
+        log = _log(sizes, told, known.absent, known.parts)
         return Dataset((), windows, account, log, options, uri)
 
 
@@ -255,10 +258,18 @@ def _kept(
 
 
 def _log(
-    sizes: Counter[tuple[int, int]], absent: Sequence[str], parts: Sequence[str]
+    sizes: Counter[tuple[int, int]], told: float, absent: Sequence[str], parts: Sequence[str]
 ) -> tuple[CleaningStep, ...]:
-    said = {f"{width}x{height}": count for (height, width), count in sizes.most_common(20)}
-    steps = [CleaningStep("picture-sizes", "", {"sizes": said, "different": len(sizes)})]
+    areas = [height * width for height, width in sizes]
+    proportions = [width / height for height, width in sizes]
+    values = {
+        "sizes": {f"{width}x{height}": count for (height, width), count in sizes.most_common(8)},
+        "different": len(sizes),
+        "pixels": [min(areas), max(areas)],
+        "proportions": [min(proportions), max(proportions)],
+        "tells_label": told,
+    }
+    steps = [CleaningStep("picture-sizes", "", values)]
     if absent:
         values = {"files": len(absent), "first": absent[0]}
         steps.append(CleaningStep("metadata-without-file", "", values))
