@@ -19,6 +19,8 @@ from edgegraft_edge import json_text, parts
 from edgegraft_edge.errors import ModelError, OptionError, nearest
 
 _CARDS, _WEIGHTS = "zoo/cards", "zoo/weights_data"
+SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".bin")
+"""Of files of weights."""
 
 
 def list_backbones() -> tuple[BackboneCard, ...]:
@@ -43,7 +45,9 @@ def load_backbone(name_or_path: str | Path) -> Backbone:
     * ``minilm``: one whose weights another installed package carries, which the card names.
     * ``resnet18:FILE``: a card's or an architecture's network with the weights of any file,
       safetensors or a PyTorch state dict. ``resnet18:random`` draws them.
-    * a folder with a ``config.json``, as from Hugging Face.
+    * a folder with a ``config.json``, as from Hugging Face, of transformers or of timm.
+    * ``timm:resnet18.a1_in1k``: a network by its name in timm, where timm is installed, with the
+      weights from the folder of weights.
     * a file of another kind that an architecture reads, e.g. ``.tflite`` or ``.onnx``.
 
     Errors: `OptionError` for a name that is not known; `ModelError` for a file that is missing
@@ -53,6 +57,11 @@ def load_backbone(name_or_path: str | Path) -> Backbone:
     shipped = catalog.cards(_CARDS)
     architectures = catalog.names("architectures")
     before, colon, after = name.partition(":")
+    if before == "timm" and colon:
+        from edgegraft.zoo.timm_names import timm_card
+
+        card = timm_card(after)
+        return _build(card, _fetched(card))
     if colon and before in {*shipped, *architectures}:
         return _load_named(before, after, before in shipped)
     path = Path(name_or_path)
@@ -87,11 +96,13 @@ def weights_folder() -> Path:
 
 def fetched_file(card: BackboneCard) -> Path | None:
     """The file of a card's weights in the folder of weights, if it is there."""
-    for suffix in (".safetensors", ".pth", ".pt", ".th", ".bin"):
-        file = weights_folder() / f"{card.name}{suffix}"
-        if file.is_file():
-            return file
-    return None
+    files = (weights_file(card, suffix) for suffix in SUFFIXES)
+    return next((file for file in files if file.is_file()), None)
+
+
+def weights_file(card: BackboneCard, suffix: str) -> Path:
+    """Where the fetched weights of a card lie, or will."""
+    return weights_folder() / f"{card.name.replace(':', '_')}{suffix}"
 
 
 def is_here(card: BackboneCard) -> bool:
@@ -111,9 +122,10 @@ def _fetched(card: BackboneCard) -> bytes:
             f"edgegraft models fetch {card.name}, or {card.name}:FILE with a file you have, or "
             f"{card.name}:random",
         )
-    if card.checksum:
-        return _checked(file, card)
-    return file.read_bytes()
+    beside = file.with_name(f"{file.name}.sha256")
+    if not card.checksum and beside.is_file():  # as it was when it was fetched
+        card = replace(card, checksum=beside.read_text(encoding="ascii", errors="replace")[:64])
+    return _checked(file, card) if card.checksum else file.read_bytes()
 
 
 def _load_named(name: str, place: str, is_card: bool) -> Backbone:
@@ -148,6 +160,10 @@ def _load_folder(path: Path) -> Backbone:
     """A Hugging Face folder, by the architecture that knows its ``model_type``."""
     try:
         config = json_text.parse((path / "config.json").read_bytes(), "config.json")
+        if "model_type" not in config and "architecture" in config:
+            from edgegraft.zoo.timm_names import load_timm
+
+            return load_timm(path)
         kind = str(config["model_type"])
     except (OSError, KeyError) as error:
         raise ModelError.of(
