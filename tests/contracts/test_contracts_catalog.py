@@ -71,7 +71,7 @@ def test_distance_keeps_the_contract_of_strategies():
     check_strategy(build_strategy("distance"), load_backbone("conv1d-random"), task, leave_out=why)
 
 
-TRAINS = ("finetune", "gradual", "scratch")
+TRAINS = ("finetune", "gradual", "lora", "scratch")
 FIXED = [card.name for card in list_backbones() if card.kind == "fixed"]
 
 
