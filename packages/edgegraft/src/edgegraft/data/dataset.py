@@ -205,7 +205,7 @@ def open_like(uri: str | PathLike[str], spec: Spec, **options: Any) -> Dataset:
 
 
 def cut_all(recordings: Sequence[Recording], spec: WindowSpec, purity: float = 0.5) -> Windows:
-    """Windows of several recordings, labelled by majority.
+    """Windows of several recordings, labelled by majority; sound as `edgegraft.data.clips` says.
 
     Errors: `DataError` "purity-range"; "recordings-short" when no recording holds one window.
     """
@@ -213,11 +213,17 @@ def cut_all(recordings: Sequence[Recording], spec: WindowSpec, purity: float = 0
         raise DataError.of("purity-range", f"purity {purity:g}", "it is a share", "e.g. 0.6")
     x, y, groups, numbers, starts = [], [], [], [], []
     for number, recording in enumerate(recordings):
-        cut_x, cut_starts = cut(recording.values, spec)
+        if spec.kind == "audio":
+            from edgegraft.data.clips import sound_windows
+
+            cut_x, labels, cut_starts = sound_windows(recording, spec, purity)
+        else:
+            cut_x, cut_starts = cut(recording.values, spec)
+            labels = window_labels(recording, cut_starts, spec.n_timepoints, purity)
         if not len(cut_starts):
             continue
         x.append(cut_x)
-        y.append(window_labels(recording, cut_starts, spec.n_timepoints, purity))
+        y.append(labels)
         groups.append(np.full(len(cut_starts), recording.group))
         numbers.append(np.full(len(cut_starts), number))
         starts.append(cut_starts)
