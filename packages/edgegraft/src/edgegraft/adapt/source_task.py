@@ -19,8 +19,16 @@ from edgegraft_edge.signal import Windows
 
 @dataclass(frozen=True)
 class SourceTask(FineTune):
-    """How a network learns its source task: all of it, from the weights that it has."""
+    """How a network learns its source task: all of it, from the weights that it has.
 
+    Its head has a layer of its own, so that what only the source task needs collects there and
+    not in the embedding (Chen et al., Big Self-Supervised Models, NeurIPS 2020).
+    """
+
+    epochs: int = field(default=10, metadata={"help": "passes over the training windows"})
+    hidden: tuple[int, ...] = field(
+        default=(64,), metadata={"help": "widths of added layers before the classes"}
+    )
     learning_rate: float = field(
         default=2e-3, metadata={"help": "step size at the start; it falls along a cosine"}
     )
