@@ -26,18 +26,20 @@ from edgegraft.zoo.registry import load_backbone
 LENGTH, PER_FILE = 1024, 40
 
 
-def cwru(folder: Path, load_hp: int) -> eg.Windows:
-    """Windows of the drive-end accelerometer at one load; a group is a bearing."""
+def cwru(folder: Path, load_hp: int, sensor: str = "DE") -> eg.Windows:
+    """Windows of the accelerometer at drive end (or fan end, "FE"); a group is a bearing."""
     x, y, groups = [], [], []
     for entry in json.loads((folder / "index.json").read_text()):
         if entry["load_hp"] != load_hp or entry["fault"].lower().startswith("normal"):
             continue
-        values = np.load(folder / entry["file"])["DE"]
+        if sensor not in entry["channels"]:
+            continue
+        values = np.load(folder / entry["file"])[sensor]
         n = min(PER_FILE, len(values) // LENGTH)
         x.append(values[: n * LENGTH].reshape(n, 1, LENGTH))
         y += [entry["fault"][:2]] * n
         groups += [f"{entry['fault']}_{entry['mils']}"] * n
-    return eg.Windows.of(np.concatenate(x), y, groups, rate_hz=12000.0, channels=["DE"])
+    return eg.Windows.of(np.concatenate(x), y, groups, rate_hz=12000.0, channels=[sensor])
 
 
 def basic_motions() -> tuple[eg.Windows, eg.Windows]:

@@ -1,5 +1,7 @@
 """Frozen backbones under heads: probe, trees, blend, and the ranking."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.tree import ExtraTreeClassifier
@@ -50,7 +52,9 @@ def test_adapted_from_one_label_per_class(windows):
         load_backbone("minirocket"), windows.take(index), Classification(), seed=0
     )
     assert (adapted.predict(windows).labels == windows.y).mean() > 1 / len(windows.classes)
-    assert len({round(weight, 6) for weight in adapted.lineage["weights"].values()}) == 1
+    weights = adapted.lineage["weights"]  # with nothing to leave out they stay where they start
+    assert weights["minirocket+LinearHead"] == weights["statistics+TreesHead"] == 0.4
+    assert weights["spectrum+TreesHead"] == 0.2
 
 
 def grown_alike(z, codes, seed, n_trees):
@@ -101,6 +105,14 @@ def test_weights_go_to_the_expert_that_knows_and_prior_holds_them_back():
     assert free.sum() == pytest.approx(1)
 
 
+def test_weights_start_from_shares():
+    codes = np.zeros(40, dtype=int)
+    alike = [expert_that(np.full(40, 0.7)), expert_that(np.full(40, 0.7))]
+    assert weigh(alike, codes, 50.0, np.array([1.0, 3.0])) == pytest.approx([0.25, 0.75])
+    unknown = [*alike[:1], replace(alike[1], left_out=None)]
+    assert weigh(unknown, codes, 50.0, np.array([1.0, 3.0])) == pytest.approx([0.25, 0.75])
+
+
 def test_ranking_puts_noise_behind_and_says_why(windows):
     rows = rank_backbones(
         [load_backbone(name) for name in ("spectrum", "statistics", "minirocket")],
@@ -114,8 +126,6 @@ def test_ranking_puts_noise_behind_and_says_why(windows):
 
 
 def test_ranking_keeps_a_backbone_that_cannot_take_the_windows_last(windows):
-    from dataclasses import replace
-
     from edgegraft_edge.signal import WindowSpec
 
     short = replace(windows, x=windows.x[:, :, :6],

@@ -10,6 +10,7 @@ from edgegraft.adapt.augment import MOST_ROWS, n_copies, vary
 from edgegraft.adapt.calibration import softmax
 from edgegraft.adapt.leave_out import bundle_blocks, left_out_blocks, with_copies
 from edgegraft.adapt.ridge import fit_ridge
+from edgegraft_edge.signal import Windows
 
 
 def refitted_scores(z, codes, n_classes, strength, blocks, n_scored):
@@ -50,6 +51,20 @@ def test_ridge_copies_are_left_out_with_their_originals():
     blocks = with_copies([np.array([i]) for i in range(12)], 12, 24)
     expected = softmax(refitted_scores(z, codes, 2, 0.1, blocks, 12) / fit.temperature)
     np.testing.assert_allclose(fit.left_out, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_ridge_strength_does_not_follow_groups_that_cannot_be_foretold():
+    """Each group is a cluster of its own: strangers are chance, members are certain."""
+    rng = np.random.default_rng(7)
+    groups = np.repeat(list("abcdefgh"), 6)
+    codes = np.repeat([0, 1] * 4, 6)
+    centres = np.repeat(rng.normal(size=(8, 30)), 6, axis=0)
+    z = centres + 0.3 * rng.normal(size=(48, 30))
+    alone, grouped = fit_ridge(z, codes, 2), fit_ridge(z, codes, 2, groups=groups)
+    assert grouped.strength == alone.strength
+    assert grouped.choice_loss == pytest.approx(alone.choice_loss)
+    assert grouped.choice_loss < 0.2 < 0.6 < grouped.log_loss
+    assert grouped.temperature > alone.temperature  # sure of itself only as far as with strangers
 
 
 def test_ridge_head_reproduces_a_plain_ridge():
@@ -100,8 +115,10 @@ def test_copies_keep_shape_mean_and_seed(n, count, length, seed):
 
 
 def test_copies_stop_where_labels_are_many():
-    assert n_copies(MOST_ROWS, 7) == 0
-    assert all((n_copies(n, 7) + 1) * n <= MOST_ROWS for n in range(1, MOST_ROWS))
+    windows = Windows.of(np.zeros((MOST_ROWS, 1, 9)))
+    assert n_copies(windows, 7) == 0
+    for n in range(1, MOST_ROWS, 7):
+        assert (n_copies(windows.take(slice(0, n)), 7) + 1) * n <= MOST_ROWS
 
 
 def test_emphasis_finds_the_feature_that_tells():

@@ -99,6 +99,18 @@ def test_minirocket_is_blind_to_units_and_levels():
     assert np.array_equal(first.embed(windows.x), second.embed(other.x))
 
 
+def test_minirocket_gives_every_channel_the_same_deviation():
+    """Also one of heavy tails, which a division by the range would make small."""
+    random = np.random.default_rng(0)
+    x = random.standard_normal((60, 3, 200))
+    x[:, 1] = 50.0 + 9.0 * random.uniform(-1, 1, (60, 200))
+    x[:, 2] = random.standard_t(3, (60, 200)) / 1000
+    kernels = MiniRocket(n_features=840).fit(Windows.of(x), seed=0).kernels
+    held = np.clip(x, kernels.low[:, None], kernels.high[:, None])
+    whole = (held - kernels.centre[:, None]) * kernels.gain[:, None]
+    np.testing.assert_allclose(whole.std(axis=(0, 2)) / whole[:, 0].std(), 1.0, rtol=0.1)
+
+
 def test_minirocket_by_seed_and_on_threads():
     windows = _windows(n_windows=30)
     first = MiniRocket(n_features=840).fit(windows, seed=3)

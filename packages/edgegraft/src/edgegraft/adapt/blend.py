@@ -28,8 +28,8 @@ class Blend:
     """A mixture of frozen experts: the backbone given, partners, and trees.
 
     Weights maximise the likelihood of the left-out labels under a Dirichlet prior that holds
-    every expert equal (EM for mixture proportions, Dempster, Laird, Rubin 1977); with so few
-    labels that nothing can be left out, they are equal.
+    every expert at the share it starts with (EM for mixture proportions, Dempster, Laird, Rubin
+    1977); with so few labels that nothing can be left out, they stay there.
     """
 
     partners: tuple[str, ...] = field(
@@ -37,13 +37,17 @@ class Blend:
         metadata={"help": "further backbones, each with a ridge head"},
     )
     trees: tuple[str, ...] = field(
-        default=("statistics", "spectrum", "mel-statistics"),
+        default=("statistics", "spectrum", "mel-statistics", "texture"),
         metadata={"help": "further backbones, under trees"},
     )
     n_trees: int = field(default=100, metadata={"help": "how many trees each of these gets"})
+    doubled: tuple[str, ...] = field(
+        default=("minirocket", "statistics"),
+        metadata={"help": "backbones that start with twice the weight of the others"},
+    )
     prior: float = field(
         default=50.0,
-        metadata={"help": "how many labelled windows it takes to move halfway off equal weights"},
+        metadata={"help": "how many labelled windows it takes to move halfway off these weights"},
     )
     copies: int = field(
         default=7,
@@ -64,7 +68,9 @@ class Blend:
         """Fit every expert on the labelled windows of `train`, and weigh them."""
         material = prepare(train, task, self.normalise)
         experts = self._experts(backbone, material, seed)
-        weights = weigh(experts, material.codes, self.prior)
+        names = [expert.backbone.card.name for expert in experts]
+        shares = np.array([2.0 if name in self.doubled else 1.0 for name in names])
+        weights = weigh(experts, material.codes, self.prior, shares)
         members = tuple(
             Member(expert.backbone, expert.head, float(weight))
             for expert, weight in zip(experts, weights, strict=True)
@@ -108,19 +114,32 @@ class Blend:
         return experts
 
 
-def weigh(experts: Sequence[Expert], codes: Array, prior: float, steps: int = 200) -> Array:
-    """Mixture weights (n_experts,) from left-out probabilities; equal where there are none."""
-    equal = np.full(len(experts), 1 / len(experts))
+def weigh(
+    experts: Sequence[Expert],
+    codes: Array,
+    prior: float,
+    shares: Array | None = None,
+    steps: int = 200,
+) -> Array:
+    """Mixture weights (n_experts,) from left-out probabilities; as they start if there are none.
+
+    Args:
+        codes: class of each labelled window, int (n_windows,).
+        prior: how many windows the start is worth.
+        shares: what the experts start with (n_experts,), equal unless given.
+    """
+    start: Array = np.ones(len(experts)) if shares is None else shares
+    start = np.asarray(start / start.sum())
     left_out = [expert.left_out for expert in experts if expert.left_out is not None]
     if len(left_out) < len(experts):
-        return equal
+        return start
     rows = np.arange(len(codes))
     likely = np.stack([table[rows, codes] for table in left_out], axis=1) + 1e-6
-    weights = equal
+    weights = start
     for _ in range(steps):
         share = likely * weights
         share /= share.sum(axis=1, keepdims=True)
-        weights = share.sum(axis=0) + prior * equal
+        weights = share.sum(axis=0) + prior * start
         weights /= weights.sum()
     return weights
 

@@ -101,8 +101,8 @@ def fit_ridge_expert(
 ) -> Expert:
     """A ridge head on the backbone with its left-out probabilities; see `fit_ridge`.
 
-    With `copies`, a head that also saw varied copies is kept if it does better on what was left
-    out, or if nothing can be left out.
+    With `copies`, a head that also saw varied copies is kept if it does better on single windows
+    left out, or if nothing can be left out.
     """
     bound = backbone.fit(material.windows, seed=seed)
 
@@ -123,7 +123,8 @@ def fit_ridge_expert(
     count = n_copies(material.windows, copies)
     if count:
         varied = fit(count)
-        if best.log_loss is None or varied.log_loss is None or varied.log_loss < best.log_loss:
+        without, with_them = best.choice_loss, varied.choice_loss
+        if without is None or with_them is None or with_them < without:
             best = varied
     return Expert(bound, best.head, best.left_out)
 
@@ -136,31 +137,36 @@ def fit_trees_expert(
     Left-out probabilities come from refits that leave out whole groups; copies as for ridge.
     """
     bound = backbone.fit(material.windows, seed=seed)
-    n_classes = len(material.classes)
-    blocks = left_out_blocks(material.codes, material.groups, n_classes)
-    parts = bundle_blocks(blocks, material.codes, seed) if blocks else []
-    best, best_loss, best_count = None, np.inf, 0
-    counts = {0, n_copies(material.windows, copies)}
-    for count in sorted(counts) if parts else [max(counts)]:
+    n_classes, n_windows = len(material.classes), len(material.codes)
+
+    def rows(count: int) -> tuple[Array, Array]:
         z = _embed_with_copies(bound, material, count, seed)
-        codes = np.tile(material.codes, count + 1)
-        left_out = np.zeros((len(material.codes), n_classes))
-        for part in parts:
-            gone = with_copies([part], len(material.codes), len(z))[0]
+        return z, np.tile(material.codes, count + 1)
+
+    def left_out(blocks: list[Array], count: int) -> Array:
+        z, codes = rows(count)
+        table = np.zeros((n_windows, n_classes))
+        for part in bundle_blocks(blocks, material.codes, seed):
+            gone = with_copies([part], n_windows, len(z))[0]
             rest = np.setdiff1d(np.arange(len(z)), gone)
-            grown = grow_trees(
-                z[rest], codes[rest], n_classes, seed=seed, n_trees=max(20, n_trees // 6)
-            )
-            left_out[part] = grown.scores(z[part])
+            fewer = max(20, n_trees // 6)
+            grown = grow_trees(z[rest], codes[rest], n_classes, seed=seed, n_trees=fewer)
+            table[part] = grown.scores(z[part])
         smoothing = 1 / n_trees  # no forest is ever certain of what it has not seen
-        left_out = (left_out + smoothing) / (1 + smoothing * n_classes)
-        loss = log_loss(left_out, material.codes) if parts else 0.0
-        if loss < best_loss:
-            best, best_loss, best_count = left_out, loss, count
-    z = _embed_with_copies(bound, material, best_count, seed)
-    codes = np.tile(material.codes, best_count + 1)
+        return np.asarray((table + smoothing) / (1 + smoothing * n_classes))
+
+    count, found = n_copies(material.windows, copies), None
+    blocks = left_out_blocks(material.codes, material.groups, n_classes)
+    singles = left_out_blocks(material.codes, None, n_classes)
+    if singles and count:
+        tables = {each: left_out(singles, each) for each in (0, count)}
+        count = min(tables, key=lambda each: log_loss(tables[each], material.codes))
+        found = tables[count]
+    if blocks and (found is None or len(blocks) < len(singles)):
+        found = left_out(blocks, count)
+    z, codes = rows(count)
     head = grow_trees(z, codes, n_classes, seed=seed, n_trees=n_trees)
-    return Expert(bound, head, best if parts else None)
+    return Expert(bound, head, found)
 
 
 def _embed_with_copies(bound: Backbone, material: Material, count: int, seed: int) -> Array:

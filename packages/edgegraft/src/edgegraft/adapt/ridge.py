@@ -37,6 +37,7 @@ class RidgeFit:
         left_out: probabilities float64 (n_samples, n_classes) with each sample (or its whole
             group) left out; None when a class would vanish with it, so nothing honest can be said.
         log_loss: of the left-out probabilities; None without them.
+        choice_loss: by which strengths and copies are compared, single samples left out.
         strength: the regularisation chosen, relative.
         temperature: what the scores were divided by.
     """
@@ -44,6 +45,7 @@ class RidgeFit:
     head: LinearHead
     left_out: Array | None
     log_loss: float | None
+    choice_loss: float | None
     strength: float
     temperature: float
 
@@ -59,7 +61,11 @@ def fit_ridge(
     strengths: Sequence[float] = STRENGTHS,
     emphasis: float = 0.0,
 ) -> RidgeFit:
-    """Fit a ridge head; strength and temperature are chosen by left-out log loss.
+    """Fit a ridge head: strength by the log loss of single samples left out, temperature of groups.
+
+    What groups left out say is honest of strangers, and so goes into temperature, probabilities
+    and weights. But where strangers are a matter of chance (bearings of another damage), their
+    log loss is lowest for a head that says nothing, and a strength chosen by it is far too high.
 
     Args:
         z: embeddings (n_samples, embedding_dim).
@@ -87,21 +93,30 @@ def fit_ridge(
     system = _solve(z, codes, n_classes, weights, emphasis)
     if not blocks:
         head = system.head(DEFAULT_STRENGTH, DEFAULT_TEMPERATURE)
-        return RidgeFit(head, None, None, DEFAULT_STRENGTH, DEFAULT_TEMPERATURE)
-    if emphasis:
-        parts = bundle_blocks(blocks, codes[kept], 0)
-        tables = _refitted(z, codes, n_classes, weights, emphasis, parts, n_originals, strengths)
-    else:
+        return RidgeFit(head, None, None, None, DEFAULT_STRENGTH, DEFAULT_TEMPERATURE)
+
+    def left_out(blocks: list[Array], strengths: Sequence[float]) -> list[Array]:
+        if emphasis:
+            parts = bundle_blocks(blocks, codes[kept], 0)
+            return _refitted(z, codes, n_classes, weights, emphasis, parts, n_originals, strengths)
         whole = with_copies(blocks, n_originals, len(z))
-        tables = [system.left_out(strength, whole)[kept] for strength in strengths]
-    choices = [
-        best_temperature(table, codes[kept], TEMPERATURES, weights=weights[kept])
-        for table in tables
-    ]
+        return [system.left_out(strength, whole)[kept] for strength in strengths]
+
+    def calibrated(table: Array) -> tuple[float, float]:
+        return best_temperature(table, codes[kept], TEMPERATURES, weights=weights[kept])
+
+    singles = left_out_blocks(codes[kept], None, n_classes)
+    tables = left_out(singles, strengths)
+    choices = [calibrated(table) for table in tables]
     best = int(np.argmin([loss for _, loss in choices]))
-    temperature, loss = choices[best]
+    table, (temperature, choice_loss) = tables[best], choices[best]
+    loss = choice_loss
+    if len(blocks) < len(singles):
+        (table,) = left_out(blocks, [strengths[best]])
+        temperature, loss = calibrated(table)
     head = system.head(strengths[best], temperature)
-    return RidgeFit(head, softmax(tables[best] / temperature), loss, strengths[best], temperature)
+    probabilities = softmax(table / temperature)
+    return RidgeFit(head, probabilities, loss, choice_loss, strengths[best], temperature)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ Every kernel has nine weights, three of 2 and six of -1, and is applied at sever
 to the sum of a random subset of channels. A feature is the proportion of timepoints at which
 the convolution exceeds a bias; biases are quantiles of the convolution of training windows.
 
-Windows are first brought to whole numbers, by the level and the range of each channel in the
-training windows. The weights are whole too, and the range is such that every sum fits into
+Windows are first brought to whole numbers, by the level and the deviation of each channel in
+the training windows. The weights are whole too, and the range is such that every sum fits into
 the 24 bits of a float32: convolutions are then exact in any order of adding, and biases stand
 halfway between whole numbers. So a proportion never depends on the runtime that counted it,
 and a channel's unit does not matter.
@@ -36,6 +36,7 @@ _WEIGHTS = np.full((N_KERNELS, KERNEL_LENGTH), -1.0, dtype=np.float32)
 np.put_along_axis(_WEIGHTS, _POSITIVE, 2.0, axis=1)
 _EXACT = 2**23  # float32 holds every multiple of a half below this
 _LARGEST_SUM = 12  # of the absolute weights of a kernel
+_FARTHEST = 32.0  # deviations: beyond, a channel of rare spikes would coarsen the others
 _GOLDEN = (np.sqrt(5.0) + 1.0) / 2.0
 _PROGRAM_BYTES = 1 << 20  # of comparisons in one operation of the program, per window
 
@@ -209,24 +210,29 @@ def _spread(n_features: int, max_dilations: int, n_timepoints: int) -> tuple[Arr
 
 
 def _range(x: Array, limit: float) -> tuple[Array, Array, Array, Array]:
-    """Low, high, centre and gain per channel: twice the usual range goes to +-`limit`.
+    """Low, high, centre and gain per channel: all channels get the same deviation.
 
-    The range is a high quantile, so that one spike does not flatten all else; what lies
-    beyond is cut off, which a count of exceedances does not mind. A channel that is constant
-    in the training windows has gain 0: nothing is known of its scale, so it is left out.
+    Values are held within twice the usual range, and the widest channel goes to +-`limit`. The
+    range is a high quantile, so that one spike does not flatten all else; what lies beyond is
+    cut off, which a count of exceedances does not mind. A channel that is constant in the
+    training windows has gain 0: nothing is known of its scale, so it is left out.
     """
     values = x.transpose(1, 0, 2).reshape(x.shape[1], -1).astype(np.float64)
     centre = np.median(values, axis=1)
     away = np.abs(values - centre[:, None])
     reach = np.quantile(away, 0.999, axis=1)
     reach = np.where(reach > 0, reach, away.max(axis=1))
-    reach = np.where(reach > 1e-6 * np.maximum(np.abs(centre), 1e-24), 2.0 * reach, 0.0)
+    spread = np.sqrt(np.mean(np.minimum(away, reach[:, None]) ** 2, axis=1))
+    alive = reach > 1e-6 * np.maximum(np.abs(centre), 1e-24)
+    reach = np.where(alive, 2.0 * np.minimum(reach, _FARTHEST * spread), 0.0)
     low, high, middle = (
         array.astype(np.float32) for array in (centre - reach, centre + reach, centre)
     )
     # From the bounds as rounded, so that no value can pass the limit.
     widest = np.maximum(high - middle, middle - low).astype(np.float64)
-    gain = np.divide(limit, widest, out=np.zeros_like(widest), where=widest > 0)
+    spread = np.where(widest > 0, spread, np.inf)
+    share = np.divide(widest, spread).max(initial=0.0)
+    gain = np.divide(limit, share * spread) if share > 0 else np.zeros_like(widest)
     return low, high, middle, gain.astype(np.float32)
 
 
