@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tomllib
 from dataclasses import replace
 from importlib.util import find_spec
@@ -21,6 +22,9 @@ from edgegraft_edge.errors import ModelError, OptionError, nearest
 _CARDS, _WEIGHTS = "zoo/cards", "zoo/weights_data"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".bin")
 """Of files of weights."""
+FORMATS = ("tflite", "onnx")
+"""Architectures that read files of any network: the file is the network, so they have no card."""
+_MODEL = re.compile(rf"(?P<path>.+\.(?P<kind>{'|'.join(FORMATS)}))(?:@(?P<cut>.+))?", re.I | re.S)
 
 
 def list_backbones() -> tuple[BackboneCard, ...]:
@@ -31,6 +35,7 @@ def list_backbones() -> tuple[BackboneCard, ...]:
     """
     cards = [shipped_card(name) for name in catalog.cards(_CARDS)]
     covered = {card.architecture for card in cards}
+    covered.update(FORMATS)
     cards += [_bare_card(name) for name in catalog.names("architectures") if name not in covered]
     return tuple(sorted(cards, key=lambda card: card.name))
 
@@ -48,7 +53,9 @@ def load_backbone(name_or_path: str | Path) -> Backbone:
     * a folder with a ``config.json``, as from Hugging Face, of transformers or of timm.
     * ``timm:resnet18.a1_in1k``: a network by its name in timm, where timm is installed, with the
       weights from the folder of weights.
-    * a file of another kind that an architecture reads, e.g. ``.tflite`` or ``.onnx``.
+    * ``net.tflite`` or ``net.onnx``: a network of another tool, cut at its last pooled value;
+      ``net.tflite@NAME`` cuts it at the value of that name. A card ``net.toml`` beside it, where
+      there is one, holds its licence and options.
 
     Errors: `OptionError` for a name that is not known; `ModelError` for a file that is missing
     or damaged, a card that is not of the form, or weights that are not the card's.
@@ -67,8 +74,9 @@ def load_backbone(name_or_path: str | Path) -> Backbone:
     path = Path(name_or_path)
     if path.is_dir() and (path / "config.json").is_file():
         return _load_folder(path)
-    if path.suffix.lower() in (".tflite", ".onnx"):
-        return _load_model(path)
+    file = _MODEL.fullmatch(name)
+    if file:
+        return _load_model(Path(file["path"]), file["kind"].lower(), file["cut"] or "")
     if isinstance(name_or_path, Path) or name.endswith(".safetensors"):
         return _load_path(path)
     if name in shipped:
@@ -188,12 +196,34 @@ def _load_folder(path: Path) -> Backbone:
     return backbone
 
 
-def _load_model(path: Path) -> Backbone:
-    """A model of another format, by the architecture of that name."""
-    if not path.is_file():
-        raise ModelError.of("weights-missing", f"no file {path}", "it is named", "check the path")
-    backbone: Backbone = catalog.find("architectures", path.suffix[1:].lower()).from_file(path)
-    return backbone
+def _load_model(path: Path, kind: str, cut: str) -> Backbone:
+    """A network of another tool, by the architecture that reads its format."""
+    architecture = catalog.find("architectures", kind)
+    beside = path.with_suffix(".toml")
+    if not (path.is_file() and beside.is_file()):
+        found: Backbone = architecture.from_file(path, cut)
+        return found
+    card = _read_card(beside)
+    if card.architecture != kind:
+        raise ModelError.of(
+            "card-form",
+            f"{beside} is of architecture {card.architecture!r}",
+            f"the file beside it is read as {kind!r}",
+            f'architecture = "{kind}"',
+        )
+    data = _checked(path, card) if card.checksum else path.read_bytes()
+    options = {**card.options, "cut": cut} if cut else card.options
+    checksum = card.checksum or hashlib.sha256(data).hexdigest()
+    return _build(replace(card, options=options, checksum=checksum, weights=path.name), data)
+
+
+def _read_card(path: Path) -> BackboneCard:
+    try:
+        return BackboneCard.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ModelError.of(
+            "card-form", f"{path}: {error}", "a card is a TOML file", "see docs/add"
+        ) from error
 
 
 def _load_path(path: Path) -> Backbone:
@@ -206,12 +236,7 @@ def _load_path(path: Path) -> Backbone:
                 f"it should hold {what}",
                 "check the path; edgegraft pretrain writes weights and card side by side",
             )
-    try:
-        card = BackboneCard.from_dict(tomllib.loads(beside.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ModelError.of(
-            "card-form", f"{beside}: {error}", "a card is a TOML file", "see docs/add"
-        ) from error
+    card = _read_card(beside)
     return _build(card, _checked(path, card))
 
 

@@ -1,0 +1,360 @@
+"""TensorFlow Lite files as backbones, their 8-bit weights brought back to numbers.
+
+The file is read with our own reader of its tables (:mod:`edgegraft.zoo.tflite_tables`), and
+nothing in it is run. An 8-bit network comes out as the float network that it was made from, to
+within the rounding of its weights; where its activations cannot be negative because their 8 bits
+start at zero, a ReLU is put back.
+
+Source: the TensorFlow Lite schema, version 3, and the semantics of its reference kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgegraft.zoo.backbone import BackboneCard
+from edgegraft.zoo.file_transcript import FileModel, Node
+from edgegraft.zoo.graph import Graph
+from edgegraft.zoo.graph_file import backbone, file_card
+from edgegraft.zoo.tflite_operators import WRITERS
+from edgegraft.zoo.tflite_tables import Table, damaged
+from edgegraft_edge.errors import ModelError
+from edgegraft_edge.signal import Array
+
+_DTYPES: Mapping[int, np.dtype[Any]] = {
+    0: np.dtype(np.float32),
+    1: np.dtype(np.float16),
+    2: np.dtype(np.int32),
+    3: np.dtype(np.uint8),
+    4: np.dtype(np.int64),
+    7: np.dtype(np.int16),
+    9: np.dtype(np.int8),
+}
+_SMALLEST = {3: 0, 7: -32768, 9: -128}
+_CODES = {
+    0: "ADD", 1: "AVERAGE_POOL_2D", 2: "CONCATENATION", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D",
+    6: "DEQUANTIZE", 9: "FULLY_CONNECTED", 11: "L2_NORMALIZATION", 14: "LOGISTIC", 16: "LSTM",
+    17: "MAX_POOL_2D", 18: "MUL", 19: "RELU", 20: "RELU_N1_TO_1", 21: "RELU6", 22: "RESHAPE",
+    23: "RESIZE_BILINEAR", 25: "SOFTMAX", 27: "SVDF", 28: "TANH", 32: "CUSTOM", 34: "PAD",
+    36: "GATHER", 39: "TRANSPOSE", 40: "MEAN", 41: "SUB", 42: "DIV", 43: "SQUEEZE",
+    44: "UNIDIRECTIONAL_SEQUENCE_LSTM", 45: "STRIDED_SLICE", 47: "EXP", 49: "SPLIT",
+    50: "LOG_SOFTMAX", 53: "CAST", 54: "PRELU", 55: "MAXIMUM", 57: "MINIMUM", 59: "NEG",
+    65: "SLICE", 67: "TRANSPOSE_CONV", 70: "EXPAND_DIMS", 73: "LOG", 74: "SUM", 75: "SQRT",
+    76: "RSQRT", 77: "SHAPE", 78: "POW", 82: "REDUCE_MAX", 83: "PACK", 89: "REDUCE_MIN",
+    92: "SQUARE", 97: "RESIZE_NEAREST_NEIGHBOR", 98: "LEAKY_RELU", 99: "SQUARED_DIFFERENCE",
+    101: "ABS", 102: "SPLIT_V", 114: "QUANTIZE", 117: "HARD_SWISH", 118: "IF", 119: "WHILE",
+    126: "BATCH_MATMUL", 150: "GELU",
+}  # fmt: skip
+_MAX_AXES = 8
+
+
+class Tflite:
+    """The architecture "tflite": any network of a ``.tflite`` file."""
+
+    @classmethod
+    def from_file(cls, path: str | Path, cut: str = "") -> Graph:
+        """A file as a backbone that gives its last pooled value, or the one named by `cut`."""
+        card, data = file_card(Path(path), "tflite", cut)
+        return cls.from_card(card, data)
+
+    @classmethod
+    def from_card(cls, card: BackboneCard, weights: bytes | None) -> Graph:
+        """The bytes of a file, with the options of :func:`edgegraft.zoo.graph_file.backbone`."""
+        if weights is None:
+            raise ModelError.of(
+                "weights-missing",
+                f"{card.name} without a file",
+                "the file is the network",
+                "FILE.tflite as the backbone",
+            )
+        return backbone(card, read_tflite(weights), WRITERS)
+
+
+def read_tflite(data: bytes) -> FileModel:
+    """What a file says. Errors: `ModelError` "tflite-damaged", "tflite-form"."""
+    if data[4:8] != b"TFL3":
+        raise damaged("no mark TFL3 at its beginning")
+    model = Table.root(data)
+    graph = next(model.tables(2), None)
+    if graph is None:
+        raise damaged("no network in it")
+    buffers = list(model.tables(4))
+    tensors = _Tensors(list(graph.tables(0)), buffers)
+    codes = [_code(each) for each in model.tables(1)]
+    nodes = tuple(_node(each, codes, tensors) for each in graph.tables(3))
+    given = [int(index) for index in graph.array(1, _DTYPES[2])]
+    outputs = tuple(tensors.name(int(index)) for index in graph.array(2, _DTYPES[2]))
+    inputs = [index for index in given if tensors.name(index) not in tensors.constants]
+    if len(inputs) != 1 or not outputs:
+        raise ModelError.of(
+            "network-input",
+            f"a network with {len(inputs)} inputs and {len(outputs)} outputs",
+            "windows come in at one place",
+            "a network with one input",
+        )
+    name = tensors.name(inputs[0])
+    found = FileModel(
+        nodes,
+        tensors.constants,
+        name,
+        _input_shape(tensors.shape(inputs[0])),
+        outputs,
+        channels_last=True,
+        floors=tensors.floors,
+        pixels=_pixels(tensors, nodes, inputs[0]),
+    )
+    return _with_metadata(found, model, buffers)
+
+
+def _input_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if not 2 <= len(shape) <= 4 or shape[0] not in (1, 0, -1):
+        raise ModelError.of(
+            "network-input",
+            f"a network that takes {' x '.join(map(str, shape)) or 'a single number'}",
+            "the first axis is that of the windows, and one to three follow",
+            "a network that takes one window at a time",
+        )
+    return (1, *(max(0, size) for size in shape[1:]))
+
+
+class _Tensors:
+    """The values that a file names: shapes, scales, and the constants among them."""
+
+    def __init__(self, tables: list[Table], buffers: list[Table]) -> None:
+        self._tables, self._buffers = tables, buffers
+        self._names: list[str] = []
+        self.constants: dict[str, Array] = {}
+        self.floors: dict[str, float] = {}
+        taken: set[str] = set()
+        for index, table in enumerate(tables):
+            name = table.text(3) or f"value{index}"
+            if name in taken:
+                name = f"{name}#{index}"
+            taken.add(name)
+            self._names.append(name)
+            self._read(table, name)
+
+    def name(self, index: int) -> str:
+        """The name of a value; "" of an absent one."""
+        if index == -1:
+            return ""
+        if not 0 <= index < len(self._names):
+            raise damaged(f"a value {index} of {len(self._names)}")
+        return self._names[index]
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """The shape of a value, -1 where it is open."""
+        shape, signature = (self._tables[index].array(field, _DTYPES[2]) for field in (0, 7))
+        return tuple(int(n) for n in (signature if len(signature) == len(shape) else shape))
+
+    def scale(self, index: int) -> tuple[float, float] | None:
+        """Scale and zero point of a value of 8 bit."""
+        table = self._tables[index]
+        quantised = table.table(4)
+        kind = table.integer(1, "<b")
+        if quantised is None or kind not in _SMALLEST:
+            return None
+        scales, zeros = quantised.array(2, _DTYPES[0]), quantised.array(3, _DTYPES[4])
+        if len(scales) != 1 or not np.isfinite(scales[0]) or scales[0] <= 0:
+            return None
+        zero = float(zeros[0]) if len(zeros) else 0.0
+        return float(scales[0]), zero - (_SMALLEST[kind] if kind == 9 else 0)
+
+    def _read(self, table: Table, name: str) -> None:
+        buffer = table.integer(2, "<I")
+        if buffer >= len(self._buffers):
+            raise damaged(f"a buffer {buffer} of {len(self._buffers)}")
+        kind = table.integer(1, "<b")
+        data = self._buffers[buffer].array(0, _DTYPES[3]) if buffer else np.zeros(0, np.uint8)
+        shape = tuple(int(n) for n in table.array(0, _DTYPES[2]))
+        if not len(data):
+            quantised = table.table(4)
+            if quantised is not None and kind in _SMALLEST:
+                scales, zeros = quantised.array(2, _DTYPES[0]), quantised.array(3, _DTYPES[4])
+                if len(scales) == 1 and len(zeros) == 1:
+                    self.floors[name] = float(scales[0]) * (_SMALLEST[kind] - float(zeros[0]))
+            return
+        if kind not in _DTYPES or table.table(6) is not None:
+            return  # text, sparse and packed weights: what reads them is refused
+        if len(shape) > _MAX_AXES or min(shape, default=1) < 0:
+            raise damaged(f"a constant {name!r} of shape {shape}")
+        if prod(shape) * _DTYPES[kind].itemsize != len(data):
+            raise damaged(f"{len(data)} bytes for the constant {name!r} of shape {shape}")
+        array = np.frombuffer(data.tobytes(), _DTYPES[kind].newbyteorder("<")).reshape(shape)
+        self.constants[name] = _numbers(array, kind, table.table(4))
+
+
+def _numbers(array: Array, kind: int, quantised: Table | None) -> Array:
+    """Constants as float32; whole numbers without a scale as int64."""
+    if kind in (0, 1):
+        found = array.astype(np.float32)
+        if not np.isfinite(found).all():
+            # a bound may be infinite (of a minimum), a weight may not: it would spoil every sum
+            if found.size > 1 or np.isnan(found).any():
+                raise damaged("weights that are no numbers")
+            found = np.clip(found, np.finfo(np.float32).min, np.finfo(np.float32).max)
+        return found
+    scales = quantised.array(2, _DTYPES[0]) if quantised else np.zeros(0)
+    if quantised is None or not len(scales):
+        return array.astype(np.int64)
+    zeros = quantised.array(3, _DTYPES[4]).astype(np.float64)
+    axis = quantised.integer(6)
+    if not np.isfinite(scales).all():
+        raise damaged("scales that are no numbers")
+    if len(zeros) not in (0, 1, len(scales)):
+        raise damaged(f"{len(zeros)} zero points for {len(scales)} scales")
+    form = [1] * array.ndim
+    if len(scales) > 1:
+        if not 0 <= axis < array.ndim or array.shape[axis] != len(scales):
+            raise damaged(f"{len(scales)} scales along axis {axis} of {array.shape}")
+        form[axis] = len(scales)
+    zero = zeros.reshape(form) if len(zeros) > 1 else (zeros[0] if len(zeros) else 0.0)
+    scaled = (array.astype(np.float64) - zero) * scales.astype(np.float64).reshape(form)
+    return np.asarray(scaled, np.float32)
+
+
+def _code(table: Table) -> str:
+    old, new = table.integer(0, "<b"), table.integer(3)
+    code = max(old, new)
+    if code == 32:
+        return f"CUSTOM {table.text(1)[:40]}"
+    return _CODES.get(code, f"OPERATOR_{code}")
+
+
+def _node(table: Table, codes: list[str], tensors: _Tensors) -> Node:
+    index = table.integer(0, "<I")
+    if index >= len(codes):
+        raise damaged(f"an operator {index} of {len(codes)}")
+    inputs, outputs = (
+        tuple(tensors.name(int(i)) for i in table.array(field, _DTYPES[2])) for field in (1, 2)
+    )
+    if not outputs or not outputs[0]:
+        raise damaged("an operator that gives nothing")
+    options = table.table(4)
+    read = _OPTIONS.get(codes[index])
+    attrs = read(options or Table(b"\4\0\4\0\4\0\0\0", 4)) if read else {}
+    return Node(codes[index], inputs, outputs, attrs)
+
+
+# -- options of operators, by the number of their field in the schema
+
+
+def _conv_options(table: Table) -> dict[str, Any]:
+    return {
+        "same": table.integer(0, "<b") == 0,
+        "stride": [table.integer(2), table.integer(1)],
+        "dilation": [table.integer(5, default=1), table.integer(4, default=1)],
+        "fused": table.integer(3, "<b"),
+    }
+
+
+def _depthwise_options(table: Table) -> dict[str, Any]:
+    return {
+        "same": table.integer(0, "<b") == 0,
+        "stride": [table.integer(2), table.integer(1)],
+        "dilation": [table.integer(6, default=1), table.integer(5, default=1)],
+        "fused": table.integer(4, "<b"),
+    }
+
+
+def _pool_options(table: Table) -> dict[str, Any]:
+    return {
+        "same": table.integer(0, "<b") == 0,
+        "stride": [table.integer(2), table.integer(1)],
+        "kernel": [table.integer(4), table.integer(3)],
+        "fused": table.integer(5, "<b"),
+    }
+
+
+def _fused(field: int) -> Callable[[Table], dict[str, Any]]:
+    return lambda table: {"fused": table.integer(field, "<b")}
+
+
+_OPTIONS: Mapping[str, Callable[[Table], dict[str, Any]]] = {
+    "CONV_2D": _conv_options,
+    "DEPTHWISE_CONV_2D": _depthwise_options,
+    "AVERAGE_POOL_2D": _pool_options,
+    "MAX_POOL_2D": _pool_options,
+    "FULLY_CONNECTED": lambda table: {
+        "fused": table.integer(0, "<b"),
+        "shuffled": table.integer(1, "<b"),
+        "keep": bool(table.integer(2, "<b")),
+    },
+    "ADD": _fused(0),
+    "SUB": _fused(0),
+    "MUL": _fused(0),
+    "DIV": _fused(0),
+    "SOFTMAX": lambda table: {"beta": float(table.number(0, "<f", 0.0))},
+    "CONCATENATION": lambda table: {"axis": table.integer(0), "fused": table.integer(1, "<b")},
+    **{
+        name: (lambda table: {"keep": bool(table.integer(0, "<b"))})
+        for name in ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN")
+    },
+    "RESHAPE": lambda table: {"shape": [int(n) for n in table.array(0, _DTYPES[2])][:64]},
+    "SQUEEZE": lambda table: {"axes": [int(n) for n in table.array(0, _DTYPES[2])][:64]},
+    "LEAKY_RELU": lambda table: {"slope": float(table.number(0, "<f", 0.0))},
+    "BATCH_MATMUL": lambda table: {
+        "turned": bool(table.integer(0, "<b")) or bool(table.integer(1, "<b"))
+    },
+    "STRIDED_SLICE": lambda table: {"masks": [table.integer(field) for field in range(5)]},
+}
+
+
+# -- what the file says of pixels
+
+
+def _pixels(
+    tensors: _Tensors, nodes: tuple[Node, ...], index: int
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and scale of a pixel from 0 to 255, by the 8 bits of the input or of what it becomes."""
+    found = tensors.scale(index)
+    if found is None:
+        name = tensors.name(index)
+        readers = [node for node in nodes if name in node.inputs]
+        if len(readers) != 1 or readers[0].kind != "QUANTIZE":
+            return None
+        found = tensors.scale(tensors._names.index(readers[0].outputs[0]))
+        if found is None:
+            return None
+    scale, zero = found
+    return (zero,), (1 / scale,)
+
+
+def _with_metadata(found: FileModel, model: Table, buffers: list[Table]) -> FileModel:
+    """With licence, and mean and scale of pixels, from the file's metadata where it has some.
+
+    Source: the TensorFlow Lite metadata schema, version 1.
+    """
+    for entry in model.tables(6):
+        index = entry.integer(1, "<I")
+        if entry.text(0) != "TFLITE_METADATA" or index >= len(buffers):
+            continue
+        data = buffers[index].array(0, _DTYPES[3]).tobytes()
+        if data[4:8] != b"M001":
+            continue
+        told = Table.root(data)
+        licence = " ".join(told.text(5).split())[:80]
+        found = replace(found, licence=licence)
+        for graph in list(told.tables(3))[:1]:
+            for tensor in list(graph.tables(2))[:1]:
+                found = _with_normalisation(found, tensor)
+    return found
+
+
+def _with_normalisation(found: FileModel, tensor: Table) -> FileModel:
+    for unit in tensor.tables(4):
+        options = unit.table(1)
+        if unit.integer(0, "<B") != 1 or options is None or found.pixels is not None:
+            continue
+        mean, scale = (
+            tuple(float(n) for n in options.array(field, _DTYPES[0])[:4]) for field in (0, 1)
+        )
+        if mean and len(mean) == len(scale) and np.isfinite([*mean, *scale]).all() and all(scale):
+            return replace(found, pixels=(mean, scale))
+    return found
