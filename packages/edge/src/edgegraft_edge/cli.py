@@ -1,4 +1,5 @@
-"""The command of a device: run, verify and look into a bundle. Needs NumPy only.
+"""The command of a device: run, verify and look into a bundle. Needs NumPy only, and Pillow
+for pictures.
 
 Exit codes: 0 ok, 1 a runtime does not agree with the golden windows, 2 usage, 3 data,
 4 bundle, 130 stopped with Ctrl-C.
@@ -11,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,9 +22,19 @@ from edgegraft_edge import __version__, backends, signing
 from edgegraft_edge.bundle import Bundle, read
 from edgegraft_edge.decision import Decision, Event
 from edgegraft_edge.errors import DataError, EdgegraftError, OptionError, nearest
+from edgegraft_edge.items import (
+    Item,
+    Items,
+    by_itself,
+    is_film,
+    pictures_below,
+    pictures_in,
+    sentences_in,
+)
+from edgegraft_edge.picture import SUFFIXES
 from edgegraft_edge.rows import TIME_UNITS, Rows
 from edgegraft_edge.runner import Runner, verify
-from edgegraft_edge.signal import series_spec
+from edgegraft_edge.signal import ImageSpec, TextSpec, series_spec
 
 _EPILOG = """exit codes: 0 ok, 1 a runtime disagrees with the golden windows, 2 usage, 3 data,
 4 bundle, 130 stopped with Ctrl-C"""
@@ -57,6 +68,8 @@ def _run(arguments: argparse.Namespace) -> int:
         if (value := getattr(arguments, entry.name)) is not None
     }
     backend = _backend(arguments.backend, bundle)
+    if isinstance(bundle.spec, ImageSpec | TextSpec):
+        return _run_items(bundle, backend, options, arguments)
     with _source(arguments.source) as source:
         rows = Rows(
             source,
@@ -77,6 +90,74 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     _summary(rows, runner, backend, arguments.json)
     return code
+
+
+def _run_items(
+    bundle: Bundle, backend: str, options: dict[str, Any], arguments: argparse.Namespace
+) -> int:
+    _refuse_time(arguments)
+    place, code = Path(arguments.source or "-"), 0
+    with nullcontext() if place.is_dir() else _source(arguments.source) as source:
+        film = isinstance(bundle.spec, ImageSpec) and source is not None and is_film(source)
+        film = film and place.suffix.lower() not in SUFFIXES  # a file with a thumbnail is no film
+        decision = replace(bundle.decision if film else by_itself(bundle.decision), **options)
+        items = Items(bundle, backend, decision=decision, rate_hz=arguments.rate_hz or 1.0)
+        if isinstance(bundle.spec, TextSpec):
+            if source is None:
+                raise DataError.of(
+                    "source-folder", str(place), "sentences come from a file or a pipe", "a file"
+                )
+            found = sentences_in(source)
+        elif source is None:
+            found = pictures_below(place)
+        elif place.suffix.lower() in SUFFIXES:
+            found = iter([Item(place.name, place)])
+        else:
+            found = pictures_in(source)
+        try:
+            _each(found, items, arguments.replay)
+        except KeyboardInterrupt:
+            code = 130
+    counters = items.counters
+    if not counters.items and not code:
+        raise DataError.of(
+            "items-missing", str(place), "it holds no picture or sentence", "check the path"
+        )
+    _item_summary(items, backend, arguments.json)
+    return code or (DataError.exit_code if counters.unreadable == counters.items else 0)
+
+
+def _refuse_time(arguments: argparse.Namespace) -> None:
+    for name in ("time_column", "time_unit"):
+        if getattr(arguments, name):
+            option = f"--{name.replace('_', '-')}"
+            raise OptionError.of(
+                "option-unsuited", option, "pictures and sentences have no columns", "leave it out"
+            )
+
+
+def _each(found: Iterator[Item], items: Items, speed: float | None) -> None:
+    begin = time.monotonic()
+    for count, item in enumerate(found):
+        if speed:
+            wait_s = count / items.rate_hz / speed - (time.monotonic() - begin)
+            time.sleep(min(max(wait_s, 0.0), 60.0))
+        event = items.push(item)
+        if event is not None:
+            print(json.dumps(event.as_dict()), flush=True)
+
+
+def _item_summary(items: Items, backend: str, as_json: bool) -> None:
+    counters = items.counters
+    if as_json:
+        print(json.dumps({"summary": {**counters.as_dict(), "backend": backend}}))
+        return
+    for code, fault in counters.faults.items():
+        text = f"[{code}] {fault.count} items, the first {fault.found}"
+        print(text, file=sys.stderr)
+    counts = {"cut": counters.cut, "unsure": counters.unsure, "events": counters.events}
+    seen = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    print(f"{counters.items} items, {counters.unreadable} unreadable; {seen}", file=sys.stderr)
 
 
 def _stream(rows: Rows, runner: Runner, speed: float | None) -> None:
@@ -210,18 +291,26 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="edgegraft-edge",
-        description="Run a bundle on a device: rows of sensor values in, events out.",
+        description="Run a bundle on a device: rows, pictures or sentences in, events out.",
         epilog=_EPILOG,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"edgegraft-edge {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    run = _command(commands, "run", _run, "classify a stream of rows, an event a JSON line")
+    run = _command(
+        commands, "run", _run, "classify rows, pictures or sentences, an event a JSON line"
+    )
     run.add_argument(
-        "--source", help="CSV file with a header, or - for standard input (the default)"
+        "--source",
+        help="rows as CSV with a header, sentences line by line, a picture, a folder of them, a "
+        "list of paths or JPEGs one after the other; - for standard input (the default)",
     )
     run.add_argument("--replay", type=_speed, metavar="SPEED", help="pace by time: 1x, 10x, ...")
-    run.add_argument("--rate-hz", type=float, help="the source's rate, checked with the bundle's")
+    run.add_argument(
+        "--rate-hz",
+        type=float,
+        help="rows a second, checked with the bundle's; or frames a second",
+    )
     run.add_argument("--time-column", default="", help="column with timestamps (default: found)")
     run.add_argument(
         "--time-unit", default="", choices=sorted(TIME_UNITS), help="of numbers (default: found)"
