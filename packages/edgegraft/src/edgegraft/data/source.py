@@ -60,6 +60,8 @@ class DataOptions:
         "Encoding of text tables; UTF-8, or UTF-16 with its mark, if none."
     )
     key: str | None = _option("Key that signed recordings must be signed with.")
+    text: str | None = _option("Column of sentences.")
+    n_bytes: int = _option("Longest sentence, in bytes of UTF-8; what is longer is cut.", 256)
     size: str | None = _option(
         "Size of pictures, 128 or 160x120 (width x height); 128 if none, or as they are where all "
         "are alike and small."
@@ -103,6 +105,7 @@ class DataOptions:
             ("purity", self.purity, 0 < self.purity <= 1, "above 0 up to 1"),
             ("gap", self.gap, self.gap in ("split", "interpolate"), "split or interpolate"),
             ("max_gap_s", self.max_gap_s, self.max_gap_s >= 0, "0 or more"),
+            ("n_bytes", self.n_bytes, 8 <= self.n_bytes <= 65536, "8 to 65536"),
             (
                 "time_unit",
                 self.time_unit,
