@@ -32,6 +32,9 @@ COMMON: tuple[Check, ...] = (
 )
 """Checks of any data."""
 
+OF_SAMPLES: tuple[Check, ...] = (leakage.check_repeats, leakage.check_test_content)
+"""Those of `COMMON` that compare stretches of samples; what sentences share is told otherwise."""
+
 EXACT = (leakage.check_repeats, leakage.check_test_content)
 """Those that go by stretches of equal values, which pictures of one thing need not have."""
 
@@ -56,7 +59,7 @@ CHECKS: Mapping[Kind, tuple[Check, ...]] = MappingProxyType(
         ),
         "audio": (*COMMON, *SERIES, *sound_checks.CHECKS),
         "image": (*(check for check in COMMON if check not in EXACT), *image_checks.CHECKS),
-        "text": (*COMMON, *text_checks.CHECKS),
+        "text": (*(check for check in COMMON if check not in OF_SAMPLES), *text_checks.CHECKS),
     }
 )
 
