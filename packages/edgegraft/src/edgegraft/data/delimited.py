@@ -58,6 +58,15 @@ def read_delimited(path: Path, delimiter: str | None = None, encoding: str | Non
     return Table(place, columns, rows[keep], rows_in, tuple(quarantined), tuple(steps))
 
 
+def read_text(path: Path, encoding: str | None = None) -> str:
+    """A whole text file, ends of lines as "\\n".
+
+    Errors: `DataError` "file-empty", "file-large", "text-encoding" with the offset of the byte.
+    """
+    text = _as_utf8(_bytes(path), path.name, encoding).decode("utf-8")
+    return text.replace("\r\n", "\n")
+
+
 def _bytes(path: Path) -> bytes:
     size = path.stat().st_size
     if size > MAX_BYTES:

@@ -14,6 +14,7 @@ import numpy as np
 from edgegraft.data.account import Quarantine
 from edgegraft.data.conventions import METADATA, PARTS, facts_of, parse_json, table_files
 from edgegraft.data.source import DataOptions
+from edgegraft.data.text_tells import holds_text
 from edgegraft.data.track import Notes, Track
 from edgegraft_edge.errors import DataError, Problem, SignatureError
 from edgegraft_edge.signal import UNLABELLED, Array, Channel
@@ -47,7 +48,7 @@ class EdgeImpulseSource:
             return (path / _LABELS_FILE).is_file() or any(
                 _looks_right(file) for file in _files(path)
             )
-        return path.is_file() and path.suffix.lower() in _SUFFIXES
+        return path.is_file() and path.suffix.lower() in _SUFFIXES and not holds_text(uri)
 
     def open(self, uri: str, options: DataOptions) -> Dataset:
         from edgegraft.data.clean import clean

@@ -21,6 +21,7 @@ from edgegraft.data.conventions import (
     table_files,
 )
 from edgegraft.data.source import DataOptions
+from edgegraft.data.text_tells import holds_text
 from edgegraft.data.track import Notes, Span, Track
 from edgegraft_edge.errors import DataError, Problem
 from edgegraft_edge.signal import UNLABELLED, Array
@@ -43,8 +44,9 @@ class TableSource:
     def accepts(self, uri: str) -> bool:
         path = Path(uri)
         if path.is_dir():
-            return any(item.suffix.lower() in TABLES for item in path.rglob("*"))
-        return path.is_file() and path.suffix.lower() in _SINGLE
+            found = any(item.suffix.lower() in TABLES for item in path.rglob("*"))
+            return found and not holds_text(uri)
+        return path.is_file() and path.suffix.lower() in _SINGLE and not holds_text(uri)
 
     def open(self, uri: str, options: DataOptions) -> Dataset:
         from edgegraft.data.clean import clean
