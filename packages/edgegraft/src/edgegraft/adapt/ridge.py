@@ -60,6 +60,7 @@ def fit_ridge(
     n_originals: int | None = None,
     strengths: Sequence[float] = STRENGTHS,
     emphasis: float = 0.0,
+    one_scale: bool = False,
 ) -> RidgeFit:
     """Fit a ridge head: strength by the log loss of single samples left out, temperature of groups.
 
@@ -77,6 +78,9 @@ def fit_ridge(
         emphasis: features are weighted by their `separability` to this power. The weights come
             from the labels, so the closed form no longer serves: up to five parts, made of whole
             groups, are left out and everything is fitted anew.
+        one_scale: without emphasis, divide all features by one number and not each by its own
+            deviation: where their scale says something, as of TF-IDF, whose rare terms would drown
+            all others.
 
     >>> rng = np.random.default_rng(0)
     >>> codes = np.repeat([0, 1], 20)
@@ -90,7 +94,7 @@ def fit_ridge(
     n_originals = n_originals or len(z)
     kept = slice(None, n_originals)
     blocks = left_out_blocks(codes[kept], None if groups is None else groups[kept], n_classes)
-    system = _solve(z, codes, n_classes, weights, emphasis)
+    system = _solve(z, codes, n_classes, weights, emphasis, one_scale)
     if not blocks:
         head = system.head(DEFAULT_STRENGTH, DEFAULT_TEMPERATURE)
         return RidgeFit(head, None, None, None, DEFAULT_STRENGTH, DEFAULT_TEMPERATURE)
@@ -173,7 +177,9 @@ class _System:
             shrink, self.vectors, self.spectrum, self.goal, self.root, blocks))  # fmt: skip
 
 
-def _solve(z: Array, codes: Array, n_classes: int, weights: Array, emphasis: float) -> _System:
+def _solve(
+    z: Array, codes: Array, n_classes: int, weights: Array, emphasis: float, one_scale: bool = False
+) -> _System:
     root = np.sqrt(weights)[:, None]
     share = weights / weights.sum()
     mean = np.einsum("i,ij->j", share, z)
@@ -181,6 +187,9 @@ def _solve(z: Array, codes: Array, n_classes: int, weights: Array, emphasis: flo
     mean = mean.astype(np.float32).astype(np.float64)
     spread = np.sqrt(np.einsum("i,ij,ij->j", share, rows, rows))
     scale = np.where(spread > _TINY * (1 + np.abs(mean)), spread, np.inf)
+    if one_scale and not emphasis:
+        usual = np.sqrt(np.square(spread).mean()) or 1.0
+        scale = np.where(np.isfinite(scale), usual, np.inf)
     rows *= (1 / scale).astype(np.float32)
     told = separability(rows, codes, n_classes) ** emphasis if emphasis else np.ones(z.shape[1])
     told /= np.sqrt(max(float(np.square(told[np.isfinite(scale)]).sum()), _TINY))
