@@ -117,6 +117,7 @@ def fit_ridge_expert(
             weights=np.tile(material.weights, times) if balanced else None,
             n_originals=len(material.codes),
             emphasis=emphasis,
+            one_scale=getattr(bound, "one_scale", False),
         )
 
     best = fit(0)
