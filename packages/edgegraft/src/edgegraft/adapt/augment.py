@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from edgegraft.adapt import pixels, spectrogram
 from edgegraft_edge.errors import OptionError, Problem, nearest
 from edgegraft_edge.signal import Array, Kind, Windows
 
@@ -23,6 +24,8 @@ Augmentation = Callable[[Array, np.random.Generator], Array]
 _JITTER, _GAIN, _SHIFT, _STRETCH, _MASK = 0.05, 0.1, 0.1, 0.1, 0.15
 MOST_ROWS = 600
 """Originals and copies together: beyond this, labels do the work and copies only cost."""
+MOST_PICTURES = 120
+"""The same of pictures, which cost a network a thousand times as much."""
 
 
 def jitter(x: Array, random: np.random.Generator) -> Array:
@@ -92,12 +95,27 @@ AUGMENTATIONS: Mapping[str, Augmentation] = MappingProxyType(
         "stretch": stretch,
         "mask": mask,
         "dropped": dropped,
+        "time-shift": spectrogram.time_shift,
+        "time-mask": spectrogram.time_mask,
+        "band-mask": spectrogram.band_mask,
+        "spectral-noise": spectrogram.spectral_noise,
+        "flip": pixels.flip,
+        "crop": pixels.crop,
+        "light": pixels.light,
+        "colour": pixels.colour,
+        "turn": pixels.turn,
+        "cutout": pixels.cutout,
     }
 )
 
 
 USUAL: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
-    {"series": ("jitter", "scaling", "shift"), "audio": (), "image": (), "text": ()}
+    {
+        "series": ("jitter", "scaling", "shift"),
+        "audio": ("time-shift", "time-mask", "band-mask", "spectral-noise"),
+        "image": ("flip", "crop", "light"),
+        "text": (),
+    }
 )
 """What "auto" stands for, by the kind of windows."""
 
@@ -128,28 +146,30 @@ def chosen(names: tuple[str, ...], kind: Kind = "series") -> tuple[Augmentation,
 def n_copies(windows: Windows, most: int) -> int:
     """How many copies of each window, at most `most`, keep the rows within `MOST_ROWS`.
 
-    None of what is no series: nothing here knows how to vary it.
+    Within `MOST_PICTURES` of pictures, and none of sound and text: nothing here varies those.
 
     >>> [n_copies(Windows.of(np.zeros((n, 1, 9))), 7) for n in (60, 300, 600)]
     [7, 1, 0]
     """
-    if windows.spec.kind != "series":
-        return 0
-    return max(0, min(most, MOST_ROWS // max(1, len(windows)) - 1))
+    rows = {"series": MOST_ROWS, "image": MOST_PICTURES}.get(windows.spec.kind, 0)
+    return max(0, min(most, rows // max(1, len(windows)) - 1))
 
 
 def vary(x: Array, count: int, *, seed: int) -> Array:
     """`count` copies of every window, one set after the other.
 
     Args:
-        x: (n_windows, n_channels, n_timepoints).
+        x: (n_windows, n_channels, n_timepoints), or pictures (n_windows, n_channels, h, w).
 
     Returns: float32 (count * n_windows, n_channels, n_timepoints). All channels of a window are
-    changed alike; what a copy reads beyond the edges is mirrored there; its mean is kept.
+    changed alike; what a copy reads beyond the edges is mirrored there; its mean is kept. Of
+    pictures uint8, see `edgegraft.adapt.pixels.varied`.
 
     >>> vary(np.ones((2, 1, 8)), 3, seed=0).shape
     (6, 1, 8)
     """
+    if x.ndim == 4:
+        return pixels.varied(x, count, seed=seed)
     random = np.random.default_rng(seed)
     length = x.shape[2]
     if not count or length < 3:
