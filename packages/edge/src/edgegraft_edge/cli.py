@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -34,7 +34,8 @@ from edgegraft_edge.items import (
 from edgegraft_edge.picture import SUFFIXES
 from edgegraft_edge.rows import TIME_UNITS, Rows
 from edgegraft_edge.runner import Runner, verify
-from edgegraft_edge.signal import ImageSpec, TextSpec, series_spec
+from edgegraft_edge.signal import ImageSpec, TextSpec, WindowSpec, series_spec
+from edgegraft_edge.sound import ENCODINGS, SoundStream, encoding_of
 
 _EPILOG = """exit codes: 0 ok, 1 a runtime disagrees with the golden windows, 2 usage, 3 data,
 4 bundle, 130 stopped with Ctrl-C"""
@@ -71,25 +72,39 @@ def _run(arguments: argparse.Namespace) -> int:
     if isinstance(bundle.spec, ImageSpec | TextSpec):
         return _run_items(bundle, backend, options, arguments)
     with _source(arguments.source) as source:
-        rows = Rows(
-            source,
-            series_spec(bundle.spec),
-            time_column=arguments.time_column,
-            time_unit=arguments.time_unit,
-        )
+        rows = _reader(source, series_spec(bundle.spec), arguments)
         decision = replace(bundle.decision, **options)
         runner = Runner(bundle, backend, rate_hz=arguments.rate_hz, decision=decision)
         code = 0
         try:
             _stream(rows, runner, arguments.replay)
+            if isinstance(rows, SoundStream) and runner.counters.windows == 0:
+                _say_all(runner.push(rows.silence(runner.spec.n_timepoints)))
         except KeyboardInterrupt:
             code = 130
     if rows.account.rows == 0 and code == 0:
-        raise DataError.of(
-            "rows-missing", "a header without rows", "there is nothing to classify", "add rows"
-        )
+        found = "a header without rows" if isinstance(rows, Rows) else "sound without a sample"
+        raise DataError.of("rows-missing", found, "there is nothing to classify", "add rows")
     _summary(rows, runner, backend, arguments.json)
     return code
+
+
+def _reader(source: Any, spec: WindowSpec, arguments: argparse.Namespace) -> Rows | SoundStream:
+    """Rows of a table, or samples of sound where the bundle hears and the source is no table."""
+    wanted, name = arguments.format, arguments.source
+    if spec.kind == "audio":
+        begin = source.peek(4)[:4] if hasattr(source, "peek") else b""
+        encoding = encoding_of(None if name == "-" else name, begin, wanted)
+        if encoding:
+            place = name if name not in (None, "-") else "the stream"
+            rate_hz = arguments.rate_hz
+            return SoundStream(source, spec, encoding=encoding, rate_hz=rate_hz, name=place)
+    elif wanted not in ("", "csv"):
+        raise OptionError.of(
+            "format-kind", f"--format {wanted}", f"the bundle is for {spec.kind}", "--format csv"
+        )
+    column, unit = arguments.time_column, arguments.time_unit
+    return Rows(source, spec, time_column=column, time_unit=unit)
 
 
 def _run_items(
@@ -160,24 +175,29 @@ def _item_summary(items: Items, backend: str, as_json: bool) -> None:
     print(f"{counters.items} items, {counters.unreadable} unreadable; {seen}", file=sys.stderr)
 
 
-def _stream(rows: Rows, runner: Runner, speed: float | None) -> None:
-    begin, first_s = time.monotonic(), None
-    for count, (at_s, sample) in enumerate(rows):
+def _stream(rows: Rows | SoundStream, runner: Runner, speed: float | None) -> None:
+    begin, first_s, count = time.monotonic(), None, 0
+    for at_s, sample in rows:
         if speed:
             now_s = count / runner.spec.rate_hz if at_s is None else at_s
+            count += sample.shape[1]
             first_s = now_s if first_s is None else first_s
             wait_s = (now_s - first_s) / speed - (time.monotonic() - begin)
             if wait_s > 0.002:
                 time.sleep(min(wait_s, 60.0))
-        for event in runner.push(sample, at_s=at_s):
-            _say(event)
+        _say_all(runner.push(sample, at_s=at_s))
+
+
+def _say_all(events: Iterable[Event]) -> None:
+    for event in events:
+        _say(event)
 
 
 def _say(event: Event) -> None:
     print(json.dumps(event.as_dict()), flush=True)
 
 
-def _summary(rows: Rows, runner: Runner, backend: str, as_json: bool) -> None:
+def _summary(rows: Rows | SoundStream, runner: Runner, backend: str, as_json: bool) -> None:
     counters, account = runner.counters, rows.account
     if as_json:
         summary = {**account.as_dict(), **counters.as_dict(), "backend": backend}
@@ -298,18 +318,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edgegraft-edge {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     run = _command(
-        commands, "run", _run, "classify rows, pictures or sentences, an event a JSON line"
+        commands, "run", _run, "classify rows, sound, pictures or sentences, an event a JSON line"
     )
     run.add_argument(
         "--source",
-        help="rows as CSV with a header, sentences line by line, a picture, a folder of them, a "
-        "list of paths or JPEGs one after the other; - for standard input (the default)",
+        help="rows as CSV with a header, sound, sentences line by line, a picture, a folder of "
+        "them, a list of paths or JPEGs one after the other; - for standard input (the default)",
+    )
+    run.add_argument(
+        "--format",
+        default="",
+        choices=["csv", "wav", *ENCODINGS],
+        help="of a stream of sound: wav, or bare samples of one channel, s16le say, which is what "
+        "arecord -t raw gives (default: found; bare samples never are)",
     )
     run.add_argument("--replay", type=_speed, metavar="SPEED", help="pace by time: 1x, 10x, ...")
     run.add_argument(
         "--rate-hz",
         type=float,
-        help="rows a second, checked with the bundle's; or frames a second",
+        help="rows or samples a second, checked with the bundle's; or frames a second",
     )
     run.add_argument("--time-column", default="", help="column with timestamps (default: found)")
     run.add_argument(

@@ -272,6 +272,11 @@ class SoundStream:
         elif kept:
             self.account.add("sound-truncated", self.account.rows, "part of a sample")
 
+    def silence(self, n_timepoints: int) -> Array:
+        """What a stream that was shorter than a window lacks of it, (1, some) zeros."""
+        missing = n_timepoints - self.account.rows if self.account.rows else 0
+        return np.zeros((1, max(0, missing)), np.float32)
+
     def _counted(self, values: Array) -> Array:
         mono = _mono(values)
         self.account.rows += mono.shape[1]
