@@ -71,7 +71,8 @@ class FineTune(Training):
         default=("auto",),
         metadata={
             "help": "changes that keep the label: auto (by the kind of data), jitter, scaling, "
-            "offset, shift, stretch, mask, dropped"
+            "offset, shift, stretch, mask, dropped; of pictures flip, crop, light, colour, turn, "
+            "cutout; of sound time-shift, time-mask, band-mask, spectral-noise"
         },
     )
     held_out: float = field(
