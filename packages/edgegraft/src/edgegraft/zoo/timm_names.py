@@ -67,7 +67,7 @@ def timm_card(name: str) -> BackboneCard:
         kind="pretrained",
         licence=str(config.get("license") or "not stated"),
         options={**options, **_pixels(config)},
-        takes=("image",),
+        takes=("image", "audio"),
         fetch=f"hf:{hub}/model.safetensors" if hub else "",
     )
 
