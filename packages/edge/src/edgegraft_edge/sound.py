@@ -131,12 +131,12 @@ def wav_header(stream: Any, name: str) -> tuple[Form | None, int | None]:
 
     Errors: `DataError` "sound-format", "sound-header".
     """
-    head = stream.read(12)
+    head = _exactly(stream, 12)
     if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
         raise _error("sound-format", f"{name} is no WAV", "it does not begin as one")
     form, seen = None, False
     for _ in range(1000):
-        chunk = stream.read(8)
+        chunk = _exactly(stream, 8)
         if len(chunk) < 8:
             break
         kind, size = chunk[:4], int(struct.unpack("<I", chunk[4:])[0])
@@ -146,10 +146,18 @@ def wav_header(stream: Any, name: str) -> tuple[Form | None, int | None]:
             return form, None if size >= _UNTOLD else size
         if size > 1 << 24:
             break
-        body = stream.read(size + size % 2)
+        body = _exactly(stream, size + size % 2)
         if kind == b"fmt ":
             form, seen = _form(body, name), True
     raise _error("sound-header", f"{name}, a WAV without format or samples", "it is damaged")
+
+
+def _exactly(stream: Any, count: int) -> bytes:
+    """So many bytes, or fewer at the end; a pipe may give them in pieces."""
+    found = b""
+    while len(found) < count and (more := stream.read(count - len(found))):
+        found += more
+    return found
 
 
 def _form(body: bytes, name: str) -> Form | None:
@@ -296,7 +304,7 @@ def encoding_of(name: str | None, begin: bytes, wanted: str = "") -> str:
     """
     if wanted:
         return "" if wanted == "csv" else wanted
-    if begin[:4] == b"RIFF":
+    if begin and b"RIFF".startswith(begin[:4]):  # a pipe may show one byte at first
         return "wav"
     if begin[:4] in (b"fLaC", b"OggS"):
         return "file"
