@@ -19,8 +19,8 @@ from threadpoolctl import threadpool_limits
 import edgegraft as eg
 from edgegraft.adapt.select import rank_backbones
 from edgegraft.data.split import few_shot
+from edgegraft.plan import contenders
 from edgegraft.tasks.classification import Classification
-from edgegraft.zoo.registry import list_backbones, load_backbone
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/head_search")
     options = parser.parse_args()
     train = eg.open_data(options.data / "train.npz").windows()
-    backbones = [load_backbone(card.name) for card in list_backbones() if card.kind != "random"]
+    backbones = contenders("auto", "series")
     cells = []
     with threadpool_limits(limits=1):
         for n_labels in options.labels:

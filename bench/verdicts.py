@@ -1,6 +1,6 @@
 """Does the verdict come out, and does a control beat what ships? CWRU cross-load, BasicMotions.
 
-    python bench/verdicts.py --cwru FOLDER [--seeds 5] [--labels 10]
+    python bench/verdicts.py --cwru FOLDER [--seeds 5] [--labels 10] [--cases "0 to 3" ...]
 
 FOLDER holds the CWRU recordings as .npz (arrays DE, FE) with index.json. Labels come from one
 motor load, the test is another load (all classes that both have: ball, inner, outer race).
@@ -82,10 +82,13 @@ def main() -> None:
     parser.add_argument("--cwru", type=Path, required=True)
     parser.add_argument("--labels", type=int, nargs="+", default=[5, 10])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--cases", nargs="*", default=[""], help="parts of the names of cases")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/verdicts")
     options = parser.parse_args()
     cells = []
     for name, train, test in cases(options.cwru):
+        if not any(part in name for part in options.cases):
+            continue
         for n_labels in options.labels:
             for seed in range(options.seeds):
                 cell = {"case": name, "labels": n_labels, "seed": seed}
