@@ -11,6 +11,7 @@ import edgegraft as eg
 from edgegraft.adapt.strategy import build_strategy
 from edgegraft.export.onnx import OnnxExporter
 from edgegraft.tasks.classification import Classification
+from edgegraft.testing import check_backbone
 from edgegraft.testing.samples import sample_pictures, sample_sounds, sample_windows
 from edgegraft.zoo.registry import list_backbones, load_backbone
 from edgegraft.zoo.sound_front import FRONTS, SoundIntake, resampled
@@ -350,6 +351,21 @@ def test_real_file_is_a_backbone(path):
     assert np.isfinite(z).all()
     assert np.ptp(z, axis=0).max() > 0
     assert np.allclose(fitted.program().run(windows.x), z, rtol=1e-3, atol=1e-3)
+
+
+@shared
+@pytest.mark.shared
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "speech-embedding:{}/speech_embedding/embedding_model.tflite",
+        "{}/mlperf_tiny/keyword_spotting/kws_ref_model.tflite",
+        "{}/mlperf_tiny/image_classification/pretrainedResnet_quant.tflite",
+    ],
+)
+def test_real_file_keeps_the_contract(name):
+    check_backbone(load_backbone(name.format(SHARED / "weights")))
 
 
 @shared
