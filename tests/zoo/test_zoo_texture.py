@@ -21,7 +21,7 @@ def _pictures(x: np.ndarray) -> Windows:
 
 def _raw(x: np.ndarray) -> np.ndarray:
     windows = _pictures(x)
-    return Texture(squashed=False).fit(windows, seed=0).embed(windows.x)
+    return Texture().fit(windows, seed=0).embed(windows.x)
 
 
 def test_the_card_is_of_the_catalog_and_takes_pictures_alone():
@@ -72,8 +72,17 @@ def test_colour_counts_where_there_is_colour():
     assert np.abs(_raw(red) - _raw(green)).max() > 0.5
 
 
-def test_squashed_features_are_bounded_far_from_what_was_seen():
+def test_features_are_bounded_and_nothing_is_learned():
     windows = sample_pictures()
     fitted = Texture().fit(windows, seed=0)
-    noise = np.random.default_rng(1).integers(0, 256, windows.x.shape).astype(np.uint8)
-    assert np.abs(fitted.embed(noise)).max() <= 1
+    extremes = np.stack([windows.x[0] * 0, windows.x[0] * 0 + 255, windows.x[0] // 128 * 255])
+    assert np.abs(fitted.embed(extremes)).max() < 10
+    again = Texture().fit(windows.take([0]), seed=1)
+    assert np.array_equal(fitted.embed(windows.x), again.embed(windows.x))
+
+
+def test_histograms_add_up_to_one():
+    noise = np.random.default_rng(0).integers(0, 256, (4, 1, 32, 32))
+    found = _raw(noise)
+    assert np.allclose(found[:, :12].sum(axis=1), 1, atol=1e-4)
+    assert found[:, :12].min() > -1e-4

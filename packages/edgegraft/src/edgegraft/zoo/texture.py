@@ -4,8 +4,8 @@ The grey picture is halved again and again. At each scale count the local binary
 of eight neighbours are brighter; Ojala, Pietikäinen and Mäenpää, PAMI 2002, uniform ones), the
 directions of edges, in all of the picture and in its quarters (after Dalal and Triggs, CVPR
 2005), and how strong edges are. With them go histograms of grey and of opponent colours, of the
-contrast of small squares, and a four by four thumbnail. All of it is means over soft or hard
-counts, so it is a program that runs anywhere; with trees it is the control of networks.
+contrast of small squares, and a four by four thumbnail. All of it is bounded and learns nothing;
+it is a program that runs anywhere, and with trees the control of networks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 
 from edgegraft.zoo.backbone import BackboneCard, shipped_card, unfitted
 from edgegraft.zoo.intake import kind_error
-from edgegraft.zoo.level import check_dim, squash, usual_features
 from edgegraft.zoo.torch_program import run_torch
 from edgegraft_edge.errors import DataError
 from edgegraft_edge.picture import resizing
@@ -46,32 +45,23 @@ class Texture:
     """
 
     scales: int = field(default=4, metadata={"help": "how often the picture is halved, and once"})
-    squashed: bool = field(default=True, metadata={"help": "bring features between -1 and 1"})
     card: BackboneCard = field(
         default_factory=lambda: shipped_card("texture"), metadata={"help": "what it is"}
     )
     spec: ImageSpec | None = field(default=None, metadata={"help": "set by fit"})
-    mean: Array | None = field(default=None, metadata={"help": "of each feature, set by fit"})
-    gain: Array | None = field(default=None, metadata={"help": "of each feature, set by fit"})
 
     @classmethod
     def from_card(cls, card: BackboneCard, weights: bytes | None) -> Texture:
         return cls(card=card, **card.options)
 
     def fit(self, windows: Windows, *, seed: int) -> Texture:
-        """Take the size, and the usual level of each feature, from these pictures.
+        """Take the size and the colours of these pictures; nothing else of them plays a part.
 
-        Errors: `DataError` "kind-differs", "windows-none".
+        Errors: `DataError` "kind-differs".
         """
         if not isinstance(windows.spec, ImageSpec):
             raise kind_error(windows.spec, "image")
-        if not len(windows):
-            raise DataError.of("windows-none", "no picture", "levels come from some", "add some")
-        bound = replace(self, spec=windows.spec, mean=None, gain=None)
-        if not self.squashed:
-            return bound
-        mean, gain = usual_features(bound.embed(windows.x))
-        return replace(bound, mean=mean, gain=gain)
+        return replace(self, spec=windows.spec)
 
     def embed(self, x: Array) -> Array:
         """Features float32 (n_windows, embedding_dim) of pictures of the size of `fit`.
@@ -105,12 +95,7 @@ class Texture:
         draft = Draft()
         colours, height, width = _sized(draft, *shape)
         flat = _described(draft, colours, (shape[0], height, width), self.scales)
-        value = draft.add("concat", *(name for name, _ in flat), axis=1)
-        dim = sum(size for _, size in flat)
-        if self.mean is not None and self.gain is not None:
-            check_dim(self.card.name, dim, len(self.mean))
-            value = squash(draft, value, self.mean, self.gain)
-        return draft.finish(value)
+        return draft.finish(draft.add("concat", *(name for name, _ in flat), axis=1))
 
 
 def _sized(draft: Draft, n_channels: int, height: int, width: int) -> tuple[str, int, int]:
@@ -134,10 +119,11 @@ def _described(
     if n_channels == 3:
         weighted = draft.add("mul", colours, _LUMA[:, None, None])
         grey = draft.add("sum", weighted, axes=[1])
-    found = [_histogram(draft, grey, np.linspace(0, 255, 12))]
+    found = [_histogram(draft, _every_other(draft, grey, height, width), np.linspace(0, 255, 12))]
     if n_channels == 3:
-        found += _opponents(draft, colours)
-    found.append(_pooled(draft, colours, shape, 4))
+        found += _opponents(draft, _every_other(draft, colours, height, width))
+    thumbnail, size = _pooled(draft, colours, shape, 4)
+    found.append((draft.add("mul", thumbnail, np.float32(1 / 255)), size))
     found += _contrast(draft, grey, height, width)
     for _ in range(max(1, scales)):
         found.append(_patterns(draft, grey))
@@ -150,19 +136,30 @@ def _described(
 
 
 def _histogram(draft: Draft, value: str, centres: Array) -> tuple[str, int]:
-    """Share of the places (n, 1, h, w) near each centre; a place between two counts for both."""
-    first, last = np.float32(centres[0]), np.float32(centres[-1])
-    bounded = draft.add("minimum", draft.add("maximum", value, first), last)
-    away = draft.add("abs", draft.add("sub", bounded, centres[:, None, None]))
-    steps = draft.add("mul", away, np.float32(1 / (centres[1] - centres[0])))
-    near = draft.add("relu", draft.add("sub", np.float32(1), steps))
-    return _mean(draft, near, len(centres))
+    """Share of the places (n, 1, h, w) near each centre; a place between two counts for both.
+
+    Such a tent is the difference of two slopes, and slopes are cheap: of each centre only the mean
+    of what lies above it is computed.
+    """
+    step, count = float(centres[1] - centres[0]), len(centres)
+    steps = draft.add("mul", draft.add("sub", value, np.float32(centres[0])), np.float32(1 / step))
+    bounded = draft.add("minimum", draft.add("relu", steps), np.float32(count - 1))
+    above = draft.add(
+        "relu", draft.add("sub", bounded, np.arange(count, dtype=float)[:, None, None])
+    )
+    slopes = draft.add("reshape", draft.add("mean", above, axes=[2, 3]), shape=[count])
+    tents = np.eye(count) * -2 + np.eye(count, k=1) + np.eye(count, k=-1)
+    tents[0, 0] = -1  # what is at the first centre or below counts there alone
+    shares = draft.add("matmul", slopes, tents)
+    first = np.zeros(count)
+    first[0] = 1
+    return draft.add("add", shares, first), count
 
 
-def _mean(draft: Draft, value: str, size: int) -> tuple[str, int]:
-    """The mean of each channel of (n, size, h, w)."""
-    mean = draft.add("mean", value, axes=[2, 3])
-    return draft.add("reshape", mean, shape=[size]), size
+def _every_other(draft: Draft, value: str, height: int, width: int) -> str:
+    """Every other row and column: enough to count levels."""
+    value = draft.add("slice", value, axis=2, start=0, stop=height, step=2)
+    return draft.add("slice", value, axis=3, start=0, stop=width, step=2)
 
 
 def _opponents(draft: Draft, colours: str) -> list[tuple[str, int]]:
@@ -214,7 +211,8 @@ def _contrast(draft: Draft, grey: str, height: int, width: int) -> list[tuple[st
         low = draft.add("min", value, axes=[2, 3])
         high = draft.add("max", value, axes=[2, 3])
         table = draft.add("concat", middle, spread, low, high, axis=1)
-        found.append((draft.add("reshape", table, shape=[4]), 4))
+        small = draft.add("mul", draft.add("reshape", table, shape=[4]), np.float32(1 / 128))
+        found.append((small, 4))
     return found
 
 
@@ -228,13 +226,9 @@ def _patterns(draft: Draft, grey: str) -> tuple[str, int]:
     count = draft.add("sum", brighter, axes=[1])
     turned = draft.add("gather", brighter, np.roll(np.arange(8), -1), axis=1)
     changes = draft.add("sum", draft.add("abs", draft.add("sub", brighter, turned)), axes=[1])
-    uniform = draft.add("greater", np.float32(2.5), changes)
-    away = draft.add("abs", draft.add("sub", count, np.arange(9.0)[:, None, None]))
-    is_it = draft.add("relu", draft.add("sub", np.float32(1), away))
-    shares = draft.add("mean", draft.add("mul", is_it, uniform), axes=[2, 3])
-    rest = draft.add("sub", np.float32(1), draft.add("mean", uniform, axes=[2, 3]))
-    table = draft.add("concat", shares, rest, axis=1)
-    return draft.add("reshape", table, shape=[10]), 10
+    uneven = draft.add("mul", draft.add("greater", changes, np.float32(2.5)), np.float32(9))
+    code = draft.add("maximum", count, uneven)  # 0 to 8 brighter ones, or 9 for all the rest
+    return _histogram(draft, code, np.arange(10.0))
 
 
 def _edges(draft: Draft, grey: str, height: int, width: int) -> list[tuple[str, int]]:
@@ -256,11 +250,15 @@ def _edges(draft: Draft, grey: str, height: int, width: int) -> list[tuple[str, 
     logs = draft.add("log", draft.add("add", root, np.float32(1)))
     found = [_histogram(draft, logs, np.linspace(0, 4.5, 8))]
     shape = (height - 2, width - 2)
-    for cells in (1, 2):
-        part, size = _pooled(draft, sharp, (_DIRECTIONS, *shape), cells)
-        table = draft.add("reshape", part, shape=[_DIRECTIONS, cells * cells])
+    quarters, _ = _pooled(draft, sharp, (_DIRECTIONS, *shape), 2)
+    quarters = draft.add("reshape", quarters, shape=[_DIRECTIONS, 4])
+    levels, _ = _pooled(draft, root, (1, *shape), 2)
+    for table, level, count in (
+        (quarters, levels, 4),
+        (draft.add("mean", quarters, axes=[2]), draft.add("mean", levels, axes=[1]), 1),
+    ):
         total = draft.add("add", draft.add("sum", table, axes=[1]), np.float32(1))
-        found.append((draft.add("reshape", draft.add("div", table, total), shape=[size]), size))
-        level, count = _pooled(draft, root, (1, *shape), cells)
+        shares = draft.add("reshape", draft.add("div", table, total), shape=[_DIRECTIONS * count])
+        found.append((shares, _DIRECTIONS * count))
         found.append((draft.add("log", draft.add("add", level, np.float32(0.5))), count))
     return found
