@@ -33,7 +33,6 @@ def test_other_formats_say_what_is_expected():
     assert outcome(SHARED / "umafall")[0] == {"window-shape"}
     assert outcome(SHARED / "cwru_bearing")[0] == {"npz-keys"}
     assert outcome(SHARED / "cmapss" / "train_FD001.txt")[0] == {"delimiter-unknown"}
-    assert outcome(SHARED / "fsdd")[0] == {"format-unknown"}
 
 
 def test_hourly_tables_open():

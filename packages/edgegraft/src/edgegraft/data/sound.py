@@ -94,11 +94,6 @@ class SoundSource:
                 )
             )
         account = RowAccount(len(files), len(recordings), merged(quarantined))
-        if not recordings:
-            worst = max(account.quarantined, key=lambda item: item.rows)
-            raise DataError.of(
-                worst.code, f"{uri}: {account}", "not one file could be used", "listen to the first"
-            )
         window_s = options.window_s or usual_length_s([each.length_s for each in recordings])
         steps += _log(recordings, known, resampled, rate_hz, window_s)
         options = replace(options, window_s=window_s)
