@@ -138,19 +138,16 @@ def _described(
 def _histogram(draft: Draft, value: str, centres: Array) -> tuple[str, int]:
     """Share of the places (n, 1, h, w) near each centre; a place between two counts for both.
 
-    Such a tent is the difference of two slopes, and slopes are cheap: of each centre only the mean
-    of what lies above it is computed.
+    Such a tent is the difference of two ramps, and ramps are cheap: of each centre but the last
+    only the mean of how far places have come from it to the next is computed.
     """
     step, count = float(centres[1] - centres[0]), len(centres)
     steps = draft.add("mul", draft.add("sub", value, np.float32(centres[0])), np.float32(1 / step))
-    bounded = draft.add("minimum", draft.add("relu", steps), np.float32(count - 1))
-    above = draft.add(
-        "relu", draft.add("sub", bounded, np.arange(count, dtype=float)[:, None, None])
-    )
-    slopes = draft.add("reshape", draft.add("mean", above, axes=[2, 3]), shape=[count])
-    tents = np.eye(count) * -2 + np.eye(count, k=1) + np.eye(count, k=-1)
-    tents[0, 0] = -1  # what is at the first centre or below counts there alone
-    shares = draft.add("matmul", slopes, tents)
+    begins = np.arange(count - 1, dtype=float)[:, None, None]
+    ramps = draft.add("relu", draft.add("sub", steps, begins))
+    come = draft.add("mean", draft.add("minimum", ramps, np.float32(1)), axes=[2, 3])
+    come = draft.add("reshape", come, shape=[count - 1])
+    shares = draft.add("matmul", come, np.eye(count - 1, count, k=1) - np.eye(count - 1, count))
     first = np.zeros(count)
     first[0] = 1
     return draft.add("add", shares, first), count
