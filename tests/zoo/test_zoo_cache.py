@@ -149,3 +149,30 @@ def test_cache_embeds_afresh_what_it_cannot_tell(x):
     for _ in range(2):
         assert np.array_equal(embed_cached(opaque, x), x.mean(axis=2))
     assert opaque.calls == [5, 5]
+
+
+def test_of_pictures_only_those_not_known_are_computed(monkeypatch):
+    monkeypatch.setenv("EDGEGRAFT_CACHE", "off")
+    x = np.random.default_rng(0).integers(0, 256, (9, 3, 4, 5)).astype(np.uint8)
+
+    @dataclass(frozen=True, eq=False)
+    class Means(Counting):
+        def embed(self, x):
+            self.calls.append(len(x))
+            return x.mean(axis=(2, 3), dtype=np.float32) * self.factor
+
+    backbone = Means(np.float32(2))
+    fold = np.array([7, 1, 1, 3])
+    first = embed_cached(backbone, x[fold])
+    whole = embed_cached(backbone, x)
+    again = embed_cached(backbone, x[::-1].astype(np.float32))
+    assert backbone.calls == [3, 6]
+    assert np.array_equal(whole[fold], first)
+    assert np.array_equal(again, whole[::-1])
+    assert np.array_equal(whole, x.mean(axis=(2, 3), dtype=np.float32) * 2)
+    assert not first.flags.writeable
+    other = dataclasses.replace(backbone, factor=np.float32(3), calls=[])
+    assert not np.array_equal(embed_cached(other, x), whole)
+    monkeypatch.setattr(cache, "MEMORY_BYTES", 40)
+    embed_cached(backbone, x[:, :, ::-1])
+    assert len(cache._rows) * 12 <= 40

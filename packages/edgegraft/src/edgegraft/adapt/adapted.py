@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgegraft.zoo.backbone import Backbone
+from edgegraft.zoo.cache import embed_cached
 from edgegraft_edge.decision import Predictions
 from edgegraft_edge.heads import Head
 from edgegraft_edge.program import IDENTITY, Draft, Program
@@ -57,7 +58,11 @@ class Adapted:
     def predict(self, windows: Windows) -> Predictions:
         """Class probabilities of windows."""
         x = self.steps.run(windows.x)
-        total = sum(m.weight * m.head.scores(m.backbone.embed(x)) for m in self.members)
+        kept = self.spec.kind == "image"  # the same pictures are asked for by several rows
+        total = sum(
+            m.weight * m.head.scores(embed_cached(m.backbone, x) if kept else m.backbone.embed(x))
+            for m in self.members
+        )
         scores = self._calibration.run(np.asarray(total, dtype=np.float32))
         return Predictions(self.classes, scores)
 

@@ -33,6 +33,7 @@ _READ_S, _READ_BYTES_S = 0.1, 200e6  # a slow disk: what is computed faster is n
 _SUFFIX = ".embedding"
 
 _memory: OrderedDict[str, Array] = OrderedDict()
+_rows: OrderedDict[str, Array] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -44,7 +45,41 @@ def embed_cached(backbone: Backbone, x: Array, *, folder: str | Path | None = No
         folder: keep it there, however fast it was; otherwise the user's cache folder decides.
 
     Returns: float32 (n_windows, embedding_dim), read-only, since others may hold it too.
+
+    Pictures cost most, and folds hold the same ones again and again in other company: each is
+    kept under its own name, and only those not known yet are computed.
     """
+    if x.ndim == 4 and len(x) > 1:
+        return _embed_each(backbone, x, folder)
+    return _embed_all(backbone, x, folder)
+
+
+def _embed_each(backbone: Backbone, x: Array, folder: str | Path | None) -> Array:
+    try:
+        of = _key(backbone, np.zeros(0, dtype=np.float32))
+    except (ModelError, TypeError, OSError):
+        return backbone.embed(x)
+    names = [f"{of}/{fingerprint(picture.astype(np.float32))}" for picture in x]
+    with _lock:
+        known = {name: _rows[name] for name in names if name in _rows}
+        for name in known:
+            _rows.move_to_end(name)
+    places = {name: index for index, name in enumerate(names) if name not in known}
+    if places:
+        fresh = _embed_all(backbone, x[list(places.values())], folder)
+        known.update(zip(places, fresh, strict=True))
+        with _lock:
+            for name in places:
+                _rows[name] = known[name].copy()
+            total = sum(row.nbytes for row in _rows.values())
+            while total > MEMORY_BYTES:
+                total -= _rows.popitem(last=False)[1].nbytes
+    z = np.stack([known[name] for name in names])
+    z.flags.writeable = False
+    return z
+
+
+def _embed_all(backbone: Backbone, x: Array, folder: str | Path | None) -> Array:
     x = np.ascontiguousarray(x, dtype=np.float32)
     try:
         key = _key(backbone, x)
@@ -76,6 +111,7 @@ def forget() -> None:
     """Empty the memory; what is on disk stays."""
     with _lock:
         _memory.clear()
+        _rows.clear()
 
 
 def _key(backbone: Backbone, x: Array) -> str:
