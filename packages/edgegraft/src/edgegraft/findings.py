@@ -101,6 +101,7 @@ def summary(found: Findings) -> dict[str, Any]:
         if scored
         else None,
         "n_labelled": len(compared.windows),
+        "unsure_below": found.bundle.decision.threshold,
         "seconds": round(found.seconds, 2),
         "warnings": list(compared.notes),
     }
@@ -123,6 +124,7 @@ def report(found: Findings) -> dict[str, Any]:
         "rows": lines,
         "selection": [row.as_dict() for row in found.ranking],
         "evaluation": scored.as_dict() | {"on": found.scored_on} if scored else {},
+        "unsure_below": found.bundle.decision.threshold,
         "learning_curve": found.curve,
         "embedding_map": _map(found),
         "pictures": _pictures(found),

@@ -26,6 +26,7 @@ from edgegraft.evaluate.compare import Row, compute, cross_validate
 from edgegraft.evaluate.curve import learning_curve
 from edgegraft.evaluate.evaluation import Evaluation, evaluate_probabilities
 from edgegraft.evaluate.evaluation import evaluate as evaluate_predictor
+from edgegraft.evaluate.out_of_scope import decision_of
 from edgegraft.evaluate.verdict import Verdict, judge
 from edgegraft.findings import Comparison, Findings, noting_epochs, now, report, summary
 from edgegraft.fingerprint import fingerprint
@@ -45,7 +46,7 @@ from edgegraft.workspace import Workspace, writing
 from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge import __version__, bundle
 from edgegraft_edge.bundle import Bundle
-from edgegraft_edge.decision import Predictions
+from edgegraft_edge.decision import Decision, Predictions
 from edgegraft_edge.errors import DataError, ModelError, OptionError
 from edgegraft_edge.signal import Array, Spec, Windows, WindowSpec
 from edgegraft_edge.windowing import bind_windows
@@ -197,7 +198,13 @@ def adapt(
         compared=compared,
         verdict=verdict,
         adapted=adapted,
-        bundle=_bundle(adapted, verdict, windows, Path(fspath(out)).name if out else "model"),
+        bundle=_bundle(
+            adapted,
+            verdict,
+            windows,
+            Path(fspath(out)).name if out else "model",
+            _decision(shipped, compared),
+        ),
         evaluation=evaluation,
         scored_on=scored_on,
         curve=_curve(shipped, compared, seed, watch) if curve and compared.folds else [],
@@ -448,13 +455,23 @@ def _golden(windows: Windows) -> Array:
     return windows.x[few_shot(windows, per_class, seed=0)][: 4 * GOLDEN_WINDOWS]
 
 
-def _bundle(adapted: Adapted, verdict: Verdict, windows: Windows, name: str) -> Bundle:
+def _decision(shipped: Row, compared: Comparison) -> Decision:
+    """How the device decides: of sentences, "unsure" below what was left out is sure of."""
+    table = compared.table_of(shipped)
+    left_out = None if table is None else table.probabilities[table.tested]
+    return decision_of(compared.windows.spec.kind, left_out)
+
+
+def _bundle(
+    adapted: Adapted, verdict: Verdict, windows: Windows, name: str, decision: Decision
+) -> Bundle:
     cards = [member.backbone.card for member in adapted.members]
     return bundle.make(
         adapted.program,
         adapted.spec,
         adapted.classes,
         golden=_golden(windows),
+        decision=decision,
         name=name,
         created=now(),
         lineage=adapted.lineage,

@@ -24,14 +24,21 @@ PLACES = ("window", "recording", "start_s")
 @click.argument("model", metavar="RUN|BUNDLE", type=click.Path(exists=True, path_type=Path))
 @click.argument("data")
 @data_options
+@click.option(
+    "--out-of-scope", "outside", metavar="DATA", help="Data of no class that the model knows."
+)
 @json_option
-def evaluate(model: Path, data: str, as_json: bool, **options: Any) -> None:
-    """Score a run or a bundle on labelled data."""
+def evaluate(model: Path, data: str, outside: str | None, as_json: bool, **options: Any) -> None:
+    """Score a run or a bundle on labelled data, and on what it should not know."""
     from edgegraft import workflow
+    from edgegraft.evaluate.out_of_scope import judge
 
     loaded = workflow.load(model)
-    evaluation = workflow.evaluate(loaded, opened(data, given(options), loaded.spec))
-    found = evaluation.as_dict()
+    windows = opened(data, given(options), loaded.spec)
+    found = workflow.evaluate(loaded, windows).as_dict()
+    if outside:
+        other = opened(outside, given(options), loaded.spec)
+        found["out_of_scope"] = judge(loaded, windows, other, loaded.decision.threshold).as_dict()
 
     def render() -> None:
         for name, value in found["metrics"].items():
@@ -39,6 +46,10 @@ def evaluate(model: Path, data: str, as_json: bool, **options: Any) -> None:
             span = f"  {show(ends[0])} to {show(ends[1])}" if ends else ""
             click.echo(f"{name:20} {show(value)}{span}")
         click.echo(f"{'n':20} {show(found['n'])}")
+        if outside:
+            click.echo("out of scope")
+            for name, value in found["out_of_scope"].items():
+                click.echo(f"  {name:18} {show(value)}")
         for warning in found["warnings"]:
             say("warning", warning)
 

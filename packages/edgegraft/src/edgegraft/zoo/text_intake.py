@@ -138,6 +138,11 @@ class TextGraph(Graph):
         return replace(self, taps=blocks)._of_length(self._intake.n_tokens)
 
     @property
+    def one_scale(self) -> bool:
+        """Whether embeddings have length one, so that heads leave their scale as it is."""
+        return bool(getattr(self.shape, "unit", False))
+
+    @property
     def _intake(self) -> TextIntake:
         return self.intake  # type: ignore[return-value]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -63,6 +64,9 @@ class Tfidf:
     )
     words: Terms | None = field(default=None, metadata={"help": "set by fit"})
     characters: Terms | None = field(default=None, metadata={"help": "set by fit"})
+
+    one_scale: ClassVar[bool] = True
+    """Features are of one scale, and heads leave it as it is."""
 
     @classmethod
     def from_card(cls, card: BackboneCard, weights: bytes | None) -> Tfidf:
