@@ -56,19 +56,38 @@ def _conv2d(
 
     `pad` is top, left, bottom, right. With kh = 1 the rows share a convolution along time.
     """
-    n_windows = x.shape[0]
     c_out, c_in, *taps = weight.shape
     top, left, bottom, right = pad
-    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    if any(pad):
+        x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
     rows, columns = ((n - 1) * d + 1 for n, d in zip(taps, dilation, strict=True))
-    patches = sliding_window_view(sliding_window_view(x, rows, axis=2), columns, axis=3)
-    patches = patches[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
-    height, width = patches.shape[2:4]
-    patches = patches.transpose(0, 1, 4, 5, 2, 3)
-    patches = patches.reshape(n_windows, groups, c_in * taps[0] * taps[1], height * width)
+    height = (x.shape[2] - rows) // stride[0] + 1
+    width = (x.shape[3] - columns) // stride[1] + 1
+
+    def seen(i: int, j: int) -> Array:
+        """What the tap in row i, column j reads of every place: (n, c, height, width)."""
+        first, left_most = i * dilation[0], j * dilation[1]
+        last, right_most = first + (height - 1) * stride[0], left_most + (width - 1) * stride[1]
+        return x[:, :, first : last + 1 : stride[0], left_most : right_most + 1 : stride[1]]
+
+    if c_in == 1 and groups == c_out == x.shape[1]:  # one kernel a channel: tap by tap
+        out = np.empty((len(x), c_out, height, width), np.float32)
+        out[:] = bias[:, None, None]
+        for i in range(taps[0]):
+            for j in range(taps[1]):
+                out += weight[:, 0, i, j, None, None] * seen(i, j)
+        return out
     kernels = weight.reshape(groups, c_out // groups, c_in * taps[0] * taps[1])
-    out = np.matmul(kernels, patches).reshape(n_windows, c_out, height, width)
-    return np.asarray(out + bias[:, None, None], dtype=np.float32)
+    found = np.empty((len(x), groups, c_out // groups, height * width), np.float32)
+    patches = np.empty((1, groups, c_in, *taps, height, width), np.float32)
+    for row in range(len(x)):  # patches of one window stay in the processor's cache
+        for i in range(taps[0]):
+            for j in range(taps[1]):
+                part = seen(i, j)[row].reshape(groups, c_in, height, width)
+                patches[0, :, :, i, j] = part
+        np.matmul(kernels, patches.reshape(groups, -1, height * width), out=found[row])
+    found += bias.reshape(groups, -1, 1)
+    return found.reshape(len(x), c_out, height, width)
 
 
 def _frame(x: Array, *, length: int, hop: int) -> Array:
