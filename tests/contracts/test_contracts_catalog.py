@@ -157,8 +157,15 @@ def edge_impulse(folder):
     return str(folder)
 
 
+def sentences(folder):
+    path = folder / "commands.csv"
+    path.write_text("text,intent\nturn it on,light\nis it cold,weather\nlights off,light\n")
+    return str(path)
+
+
 PLACES = {
     "npz": npz,
+    "text": sentences,
     "table": csv,
     "edge-impulse": edge_impulse,
     "aeon": lambda folder: "aeon:BasicMotions",
