@@ -36,7 +36,8 @@ def _recordings(source: Source, uri: str, options: DataOptions) -> None:
 def _windows(source: Source, uri: str, options: DataOptions) -> None:
     windows = source.open(uri, options).windows()
     assert len(windows) > 0, "it gives no windows"
-    assert windows.x.dtype == np.float32, f"windows are {windows.x.dtype}"
+    wanted = np.uint8 if windows.spec.kind in ("image", "text") else np.float32
+    assert windows.x.dtype == wanted, f"windows are {windows.x.dtype}"
     assert np.isfinite(windows.x).all(), "windows are not finite: quarantine them, with a code"
     assert windows.y.dtype.kind == "U", f"labels are {windows.y.dtype}, not text"
     names = getattr(windows.spec, "channel_names", ())
