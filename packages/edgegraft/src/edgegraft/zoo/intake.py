@@ -22,7 +22,7 @@ class ImageIntake:
     """Pictures of one size, their colours scaled as the network knows them.
 
     Sound comes as a picture, too: the log of its power in mel bands, low ones at the top, time
-    along the width; black is 60 dB below full scale and white is full scale.
+    along the width; all windows at one level, black 40 dB below white.
 
     Attributes:
         height, width: what the network takes; 0 leaves the size as it is.

@@ -17,19 +17,24 @@ from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array, Spec, WindowSpec
 
 LEAST_TIMEPOINTS = 8
+_LEVEL = 0.1  # root of the mean power, in full scale
+_SILENCE = 1e-4
 
 
 @dataclass(frozen=True)
 class LogMel:
     """Log power in mel bands: (n_windows, n_channels, t) -> (n_windows, 1, n_mels, n_frames).
 
-    A sine in full scale has a power of about one, whose logarithm is 0.
+    Windows are brought to one level, 20 dB below full scale, since microphones and distances
+    differ by more than that; what is below 80 dB stays silent. A sine in full scale has a power
+    of about one, whose logarithm is 0.
 
     Attributes:
         n_mels: bands.
         frame_s, hop_s: seconds of a frame, and from one to the next.
         low_hz, high_hz: where bands begin and end, or at half the rate where that is lower.
         floor: power that is added before the logarithm; what is below counts as silence.
+        levelled: whether windows are brought to one level.
         most_frames: beyond these frames stand further apart.
 
     >>> from edgegraft_edge.signal import FULL_SCALE, Channel
@@ -44,7 +49,8 @@ class LogMel:
     hop_s: float = 0.010
     low_hz: float = 60.0
     high_hz: float = 8000.0
-    floor: float = 1e-6
+    floor: float = 1e-4
+    levelled: bool = True
     most_frames: int = 1000
 
     def program(self, spec: Spec) -> Program:
@@ -67,6 +73,8 @@ class LogMel:
         value = "x"
         if spec.n_channels > 1:
             value = draft.add("mean", value, axes=[1])
+        if self.levelled:
+            value = _levelled(draft, value)
         frames = draft.add("frame", value, length=length, hop=hop)
         if 1 + (spec.n_timepoints - length) // hop > n_frames:
             frames = draft.add("slice", frames, axis=2, start=0, stop=n_frames)
@@ -103,6 +111,14 @@ class LogMel:
         hop = max(1, round(length * self.hop_s / self.frame_s))
         hop = max(hop, -(-(n_timepoints - length) // self.most_frames))
         return length, hop, min(self.most_frames, 1 + (n_timepoints - length) // hop)
+
+
+def _levelled(draft: Draft, value: str) -> str:
+    """Writes windows (n, 1, t) without offset and at one level."""
+    centred = draft.add("sub", value, draft.add("mean", value, axes=[2]))
+    power = draft.add("mean", draft.add("mul", centred, centred), axes=[2])
+    size = draft.add("add", draft.add("sqrt", power), np.float32(_SILENCE))
+    return draft.add("mul", draft.add("div", centred, size), np.float32(_LEVEL))
 
 
 def cepstra(draft: Draft, logs: str, n_mels: int, count: int) -> str:

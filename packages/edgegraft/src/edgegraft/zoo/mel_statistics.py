@@ -29,6 +29,7 @@ from edgegraft_edge.signal import Array, Windows, WindowSpec
 
 _COMPRESSED = 0.3  # power of a frame's energy by which it counts, about that of loudness
 _QUIET = 1e-3  # share of the loudest frame's count from which a frame counts
+_FLOOR = 1e-5  # trees and ridge hear a little lower than networks see
 _UNIT = 0.1  # of logarithms, so that what varies by less than a few of it is not blown up
 _SPREAD_FLOOR = 1e-5
 _SILENCE = 1e-12
@@ -91,7 +92,7 @@ class MelStatistics:
         check_shape(
             self.card.name, n_channels, n_timepoints, self.spec.n_channels, LEAST_TIMEPOINTS
         )
-        log_mel = LogMel(self.n_mels)
+        log_mel = LogMel(self.n_mels, floor=_FLOOR)
         spec = replace(self.spec, length_s=n_timepoints / self.spec.rate_hz)
         n_frames = log_mel.shape(spec)[2]
         draft = Draft()
