@@ -46,7 +46,7 @@ def read_picture(source: bytes | str | Path) -> Array:
     [[[7, 9]]]
     """
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ModuleNotFoundError:
         raise parts.missing("reading pictures", "pillow", "edgegraft-edge", "image") from None
     data, place = _content(source)
@@ -74,7 +74,8 @@ def read_picture(source: bytes | str | Path) -> Array:
             raise DataError.of(
                 "picture-truncated", place, "it ends before its last pixel", "write it again"
             ) from error
-        raise _unreadable(place, error) from error
+        known = not isinstance(error, UnidentifiedImageError)
+        raise _unreadable(place, str(error) if known else "its begin is of no format") from error
 
 
 def read_window(source: bytes | str | Path, spec: ImageSpec) -> Array:
@@ -207,7 +208,7 @@ def _pixels(image: Any, place: str) -> Array:
         wide = np.asarray(image).astype(np.int64)
         return np.clip(np.rint(wide / 257), 0, 255).astype(np.uint8)[None]
     if mode == "F":
-        raise _unreadable(place, ValueError("its pixels are real numbers without a range"))
+        raise _unreadable(place, "its pixels are real numbers without a range")
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         rgba = np.asarray(image.convert("RGBA")).astype(np.float32)
         share = rgba[:, :, 3:] / 255
@@ -219,10 +220,10 @@ def _pixels(image: Any, place: str) -> Array:
     return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
 
 
-def _unreadable(place: str, error: Exception) -> DataError:
+def _unreadable(place: str, found: str) -> DataError:
     return DataError.of(
         "picture-unreadable",
-        f"{place}: {str(error)[:80]}",
+        f"{place}: {found[:80]}",
         "it is not a whole picture of a known format",
         "a PNG, JPEG, BMP or WebP file",
     )
