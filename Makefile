@@ -35,7 +35,7 @@ unit: $(STAMP)
 test: lint types contracts unit
 
 slow: $(STAMP)
-	@$(BIN)/pytest -m slow
+	@$(BIN)/pytest -m slow -n 2
 
 docs: $(STAMP)
 	@$(BIN)/sphinx-build -W -q -b html docs docs/_build/html

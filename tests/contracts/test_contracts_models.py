@@ -10,8 +10,10 @@ from edgegraft.zoo.registry import load_backbone
 from edgegraft_edge import bundle as bundles
 from edgegraft_edge.runner import verify
 
-SMALL = ["dense-28", "conv1d-random"]
-LARGE: list[str] = []
+SMALL = ["dense-28", "conv1d-random", "resnet8", "ds-cnn-random", "bert-tiny-random"]
+SMALL += ["gpt2-tiny-random"]
+LARGE = ["vgg16:random", "resnet18:random", "mobilenet-v2:random", "efficientnet-b0:random"]
+LARGE += ["minilm"]
 
 
 def go_the_whole_way(name, folder, strategy="probe"):
