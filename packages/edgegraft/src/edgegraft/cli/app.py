@@ -63,6 +63,7 @@ COMMANDS = {
     "adapt": ("edgegraft.cli.train:adapt", "Adapt a backbone to labelled windows, with controls."),
     "evaluate": ("edgegraft.cli.use:evaluate", "Score a run or a bundle on labelled data."),
     "predict": ("edgegraft.cli.use:predict", "Write the class probabilities of each window."),
+    "spot": ("edgegraft.cli.spot:spot", "Find words in a stream: missed, and falsely heard."),
     "explain": ("edgegraft.cli.explain:explain", "Draw where in its pictures a model looked."),
     "export": ("edgegraft.cli.ship:export", "Write the bundle of a run for a runtime."),
     "verify": ("edgegraft.cli.ship:verify", "Re-compute the golden windows in each runtime."),
