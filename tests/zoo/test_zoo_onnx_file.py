@@ -114,7 +114,7 @@ def picture_net():
 def test_network_of_pictures_is_what_onnx_runtime_computes(tmp_path):
     path = agrees(tmp_path, picture_net(), 3, 20, 24)
     backbone = load_backbone(path)
-    assert backbone.card.takes == ("image",)
+    assert backbone.card.takes == ("image", "audio")
     assert "imagenet assumed" in backbone.card.summary
     assert backbone.blocks == ("block1", "block2", "block3")
     assert backbone.network.top

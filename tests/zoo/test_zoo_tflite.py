@@ -81,7 +81,7 @@ def test_network_is_what_loops_over_its_places_give(tmp_path, quantised, size):
 
 def test_card_says_what_was_read_and_assumed(tmp_path):
     card = load_backbone(file_of(tmp_path, toys.classifier())).card
-    assert (card.name, card.kind, card.takes) == ("tflite:net", "pretrained", ("image",))
+    assert (card.name, card.kind, card.takes) == ("tflite:net", "pretrained", ("image", "audio"))
     assert "pool/out" in card.summary
     assert "states" in card.summary
     assert card.n_parameters == 4 * 27 + 4 + 4 * 9 + 4

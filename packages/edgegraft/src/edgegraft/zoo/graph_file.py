@@ -237,7 +237,7 @@ def _intake(card: BackboneCard, model: FileModel) -> tuple[Intake, tuple[str, ..
         said = f"pixels {name}" + ("" if given else " assumed")
     reverse = bool(card.options.get("reversed", False))
     channels, height, width = sizes
-    return ImageIntake(height, width, channels, mean, scale, reverse), ("image",), said
+    return ImageIntake(height, width, channels, mean, scale, reverse), ("image", "audio"), said
 
 
 def _front(sizes: Sequence[int]) -> str:
