@@ -42,7 +42,7 @@ class Probe:
     )
     taps: tuple[str, ...] = field(
         default=(),
-        metadata={"help": "blocks of a network whose means the head reads together; all: every one"},
+        metadata={"help": "blocks of a network that the head reads together; all: every one"},
     )
 
     def adapt(
