@@ -21,7 +21,7 @@ from edgegraft.adapt.strategy import Watch, build_strategy, check_options, unwat
 from edgegraft.catalog import find
 from edgegraft.data.dataset import Dataset, open_data, open_like
 from edgegraft.data.source import telling
-from edgegraft.data.split import few_shot
+from edgegraft.data.split import Fold, few_shot
 from edgegraft.evaluate.compare import Row, compute, cross_validate
 from edgegraft.evaluate.curve import learning_curve
 from edgegraft.evaluate.evaluation import Evaluation, evaluate_probabilities
@@ -395,8 +395,9 @@ def _compare(
     workspace: Workspace | None,
 ) -> Comparison:
     """All rows on the same folds; no tables where nothing can be left out."""
+    parts: tuple[Fold, ...] = ()
     if len(windows.classes) < 2:
-        parts, note = (), "no comparison was possible: all labelled windows are normal ones"
+        note = "no comparison was possible: all labelled windows are normal ones"
     else:
         parts, note = plan_folds(windows, recipe.folds, recipe.seed)
     tables = cross_validate(
