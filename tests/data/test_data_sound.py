@@ -59,7 +59,7 @@ def test_folders_are_labels_and_widths_and_formats_do_not_matter(folder):
         folder(f"on/{index}.wav", tone(seed=index), subtype=subtype)
     folder("off/a.flac", tone(hertz=880))
     folder("off/b.ogg", tone(hertz=990))
-    data = open_data(folder.root)
+    data = open_data(folder.root, window_s=0.5)
     assert data.classes == ("off", "on")
     assert data.channels == SOUND
     assert data.account.rows_in == data.account.accepted == 8
@@ -285,7 +285,7 @@ def test_spoken_digits_open_by_their_names():
     assert data.classes == tuple("0123456789")
     assert len(data.groups) == 6
     windows = data.windows()
-    assert windows.spec.length_s == 0.6
+    assert windows.spec.length_s == 1.0
     assert 1200 <= len(windows) < 1220
     found = audit(data)
     assert not found.trouble

@@ -23,15 +23,15 @@ _SILENT = 1e-3  # of the power of a recording's loudest window: what is below is
 
 
 def usual_length_s(lengths_s: Sequence[float]) -> float:
-    """A window that holds nine clips of ten, in tenths of a second; one second for recordings.
+    """One second, or as much more as holds nine clips of ten, up to two; of recordings, one.
 
-    >>> usual_length_s([0.3, 0.42, 0.55]), usual_length_s([30.0, 60.0])
-    (0.6, 1.0)
+    >>> usual_length_s([0.3, 0.42, 0.55]), usual_length_s([0.8, 1.31]), usual_length_s([30.0, 60.0])
+    (1.0, 1.4, 1.0)
     """
     most = float(np.quantile(lengths_s, 0.9, method="higher")) if len(lengths_s) else USUAL_S
     if most > LONGEST_CLIP_S:
         return USUAL_S
-    return max(1, int(np.ceil(round(most * 10, 6)))) / 10
+    return max(USUAL_S, int(np.ceil(round(most * 10, 6))) / 10)
 
 
 def sound_windows(
