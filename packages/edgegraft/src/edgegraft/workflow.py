@@ -217,6 +217,7 @@ def adapt(
     return Run(adapted, found.bundle, verdict, summary(found), pages, folder)
 
 
+@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
 def evaluate(model: Any, data: Data, **data_options: Any) -> Evaluation:
     """Score a run, a bundle (path or value) or any predictor on labelled data."""
     predictor = model if hasattr(model, "predict") else load(model)
@@ -224,6 +225,7 @@ def evaluate(model: Any, data: Data, **data_options: Any) -> Evaluation:
     return evaluate_predictor(predictor, open_windows(data, data_options, spec))
 
 
+@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
 def predict(model: Any, data: Data, **data_options: Any) -> Predictions:
     """Class probabilities of windows, by a run, a bundle or any predictor."""
     predictor = model if hasattr(model, "predict") else load(model)
