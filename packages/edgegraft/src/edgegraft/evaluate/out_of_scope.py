@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from edgegraft.adapt.adapted import Predictor
 from edgegraft_edge.decision import Decision
@@ -145,6 +146,8 @@ class OutOfScope:
         return asdict(self)
 
 
+# Threads that wait for each other cost most: windows are scored one by one.
+@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
 def judge(
     predictor: Predictor, inside: Windows, outside: Windows, threshold: float = 0.0
 ) -> OutOfScope:
