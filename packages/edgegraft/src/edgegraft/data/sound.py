@@ -41,8 +41,8 @@ class SoundSource:
     ``label_group_take`` or ``label.anything``; labelled spans come from ``spans.csv``, in seconds.
     Channels are averaged. All files get one rate: the one asked for, else the commonest, behind
     an anti-aliasing filter. Windows are as `edgegraft.data.clips` says, usually of one second or
-    what holds nine clips of ten. A file that is empty, cut off, damaged or not finite is set aside, and so
-    is a silent one, unless its label is for silence. A row of the account is a file.
+    what holds nine clips of ten. A file that is empty, cut off, damaged or not finite is set
+    aside, and so is a silent one, unless its label is for silence. A row of the account is a file.
 
     Errors: `DataError` "sounds-none", "sounds-large", "rate-far", "spans-overlap", and if not one
     can be read the problems of `edgegraft_edge.sound.read_sound`.
