@@ -240,7 +240,10 @@ def test_finetune_refuses_a_backbone_without_weights():
 
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
 def test_augmentation_changes_windows_a_little_and_by_its_seed(name):
-    x = np.random.default_rng(0).normal(size=(40, 3, 64)).cumsum(axis=2).astype(np.float32)
+    along_time = AUGMENTATIONS[name].__module__.endswith(".augment")
+    shape = (40, 3, 64) if along_time else (40, 3, 20, 32)
+    x = np.random.default_rng(0).normal(size=shape).cumsum(axis=-1).cumsum(axis=2)
+    x = x.astype(np.float32)
     copy = x.copy()
     change = AUGMENTATIONS[name]
     first, again = (change(x, np.random.default_rng(3)) for _ in range(2))
@@ -250,7 +253,7 @@ def test_augmentation_changes_windows_a_little_and_by_its_seed(name):
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert np.array_equal(x, copy)
-    assert np.corrcoef(first.ravel(), x.ravel())[0, 1] > 0.5
+    assert np.corrcoef(first.ravel(), x.ravel())[0, 1] > (0.5 if along_time else 0.3)
 
 
 def test_start_head_with_hidden_layers_folds_its_scale():

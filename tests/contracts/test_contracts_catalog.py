@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import wave
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from edgegraft.testing import (
     sample_windows,
 )
 from edgegraft.testing.runtimes import sample_bundle
-from edgegraft.testing.samples import sample_pictures, usual_windows
+from edgegraft.testing.samples import sample_pictures, sample_sounds, usual_windows
 from edgegraft.zoo.registry import is_here, list_backbones, load_backbone
 from edgegraft_edge import backends
 from edgegraft_edge.errors import OptionError
@@ -179,7 +180,17 @@ def pictures(folder):
     return str(folder)
 
 
+def sounds(folder):
+    for number, (x, label) in enumerate(zip(sample_sounds().x, sample_sounds().y, strict=True)):
+        (folder / label).mkdir(exist_ok=True)
+        with wave.open(str(folder / label / f"{number}.wav"), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes((x[0] * 32767).astype("<i2").tobytes())
+    return str(folder)
+
+
 PLACES = {
+    "sound": sounds,
     "npz": npz,
     "images": pictures,
     "text": sentences,

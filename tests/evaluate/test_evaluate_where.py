@@ -62,6 +62,14 @@ def test_last_maps_leave_out_what_is_convolved_again():
     assert last_maps(program) == (top,)
 
 
+def test_what_is_averaged_twice_has_places_only_before_the_first():
+    draft = Draft()
+    top = draft.add("relu", "x")
+    once = draft.add("relu", draft.add("mean", top, axes=[2, 3]))
+    program = draft.finish(draft.add("mean", once, axes=[2, 3], keepdims=False))
+    assert last_maps(program) == (top,)
+
+
 def test_a_model_without_maps_is_asked_by_covering():
     windows, _ = spots(60)
     run = eg.adapt(windows, backbone="dense-28", strategy="probe", folds=2, curve=False)

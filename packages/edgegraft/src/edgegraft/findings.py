@@ -198,7 +198,9 @@ def _pictures(found: Findings) -> list[dict[str, str]]:
     right = [row for row in order if guesses[row] == windows.y[row]][: PICTURES - len(wrong)]
     rows = np.array([*wrong, *right])
     targets = np.array([found.adapted.classes.index(str(guesses[row])) for row in rows])
-    maps = activation_maps(found.bundle.program, windows.x[rows], targets)
+    maps = activation_maps(
+        found.bundle.program, windows.x[rows], targets, usual=found.bundle.golden
+    )
     return [
         {
             "label": str(windows.y[row]),

@@ -28,12 +28,6 @@ class Recipe:
     test: str | None = field(default=None, metadata={"help": "held-out data for the final scores"})
     backbone: str = field(default="auto", metadata={"help": "name, path to weights, or auto"})
     strategy: str = field(default="auto", metadata={"help": "name of a strategy, or auto"})
-    task: str = field(
-        default="classification", metadata={"help": "classification, or anomaly: normal or not"}
-    )
-    normal: str | None = field(
-        default=None, metadata={"help": "label that counts as normal, for the task anomaly"}
-    )
     labels_per_class: int | None = field(
         default=None, metadata={"help": "use only this many labelled windows of each class"}
     )
@@ -47,6 +41,12 @@ class Recipe:
     )
     options: Mapping[str, Any] = field(
         default_factory=dict, metadata={"help": "strategy options, written strategy.field"}
+    )
+    task: str = field(
+        default="classification", metadata={"help": "classification, or anomaly: normal or not"}
+    )
+    normal: str | None = field(
+        default=None, metadata={"help": "label that counts as normal, for the task anomaly"}
     )
 
     def __post_init__(self) -> None:

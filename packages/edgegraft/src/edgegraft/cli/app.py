@@ -58,13 +58,25 @@ class Commands(click.Group):
 COMMANDS = {
     "demo": ("edgegraft.cli.demo:demo", "Adapt, prove and ship on real recordings, in a minute."),
     "doctor": ("edgegraft.cli.data:doctor", "Look for trouble in data before training on it."),
-    "models": ("edgegraft.cli.models:models", "List, show and recommend backbones."),
-    "pretrain": ("edgegraft.cli.train:pretrain", "Train a network on a source task."),
+    "models": ("edgegraft.cli.models:models", "List, show, fetch and recommend backbones."),
+    "pretrain": (
+        "edgegraft.cli.train:pretrain",
+        "Train a network on source recordings, pictures or sentences.",
+    ),
     "adapt": ("edgegraft.cli.train:adapt", "Adapt a backbone to labelled windows, with controls."),
-    "evaluate": ("edgegraft.cli.use:evaluate", "Score a run or a bundle on labelled data."),
+    "evaluate": (
+        "edgegraft.cli.use:evaluate",
+        "Score a run or a bundle on labelled data, and on what it should not know.",
+    ),
     "predict": ("edgegraft.cli.use:predict", "Write the class probabilities of each window."),
-    "spot": ("edgegraft.cli.spot:spot", "Find words in a stream: missed, and falsely heard."),
-    "explain": ("edgegraft.cli.explain:explain", "Draw where in its pictures a model looked."),
+    "spot": (
+        "edgegraft.cli.spot:spot",
+        "Find words in streams with labelled spans, as a device would.",
+    ),
+    "explain": (
+        "edgegraft.cli.explain:explain",
+        "Draw where in each picture a model saw what it says.",
+    ),
     "export": ("edgegraft.cli.ship:export", "Write the bundle of a run for a runtime."),
     "verify": ("edgegraft.cli.ship:verify", "Re-compute the golden windows in each runtime."),
     "keys": ("edgegraft.cli.ship:keys", "Make keys that sign bundles."),

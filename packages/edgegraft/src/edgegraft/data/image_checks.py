@@ -253,7 +253,7 @@ def check_parts(evidence: Evidence) -> Iterator[Finding]:
 def tells(known: list[Any], labels: list[str]) -> float:
     """How much a property tells of the label: 0 as good as guessing, 1 all of it.
 
-    >>> tells([1, 1, 2, 2], ["a", "a", "b", "b"]), tells([1, 2, 1, 2], ["a", "a", "b", "b"])
+    >>> tells([1] * 4 + [2] * 4, list("aaaabbbb")), tells([1, 2] * 4, list("aaaabbbb"))
     (1.0, 0.0)
     """
     pairs = [(one, label) for one, label in zip(known, labels, strict=True) if label != UNLABELLED]

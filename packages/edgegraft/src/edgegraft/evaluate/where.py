@@ -27,12 +27,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 N_PATCHES = 12
+FEW = 8
+"""Pictures whose mean says what is usual."""
 _AT_ONCE = 32
 How = Literal["auto", "gradient", "cover"]
 
 
 def activation_maps(
-    program: Program, x: Array, targets: Array | None = None, *, how: How = "auto"
+    program: Program,
+    x: Array,
+    targets: Array | None = None,
+    *,
+    how: How = "auto",
+    usual: Array | None = None,
 ) -> Array:
     """How much each place of a picture spoke for a class.
 
@@ -42,6 +49,9 @@ def activation_maps(
         targets: int (n_windows,), the class asked about; what the model says, if not given.
         how: "gradient" where the program has maps that lead to its answer smoothly, "cover"
             for any; "auto" takes the first that works.
+        usual: pictures (n_windows, n_channels, height, width) whose mean map is taken off, so
+            that edges and what all pictures share do not count, e.g. ``bundle.golden``; `x`
+            itself where there are `FEW` of them, if not given.
 
     Returns: float32 (n_windows, height, width), 0 to 1 in each picture; all 0 where nothing spoke
     for the class.
@@ -59,11 +69,12 @@ def activation_maps(
         targets = program.run(x).argmax(axis=1)
     tops = last_maps(program) if how != "cover" else ()
     if tops:
-        parts = range(0, len(x), _AT_ONCE)
+        usual = x if usual is None and len(x) >= FEW else usual
+        shared = {} if usual is None else _mean_values(program, usual, tops)
         maps = np.concatenate(
             [
-                _gradient(program, x[i : i + _AT_ONCE], targets[i : i + _AT_ONCE], tops)
-                for i in parts
+                _gradient(program, x[i : i + _AT_ONCE], targets[i : i + _AT_ONCE], tops, shared)
+                for i in range(0, len(x), _AT_ONCE)
             ]
         )
         if how == "gradient" or maps.any():
@@ -77,13 +88,15 @@ def last_maps(program: Program) -> tuple[str, ...]:
     for op in reversed(program.ops):
         if op.kind in ("conv2d", "max_pool2d") or op.output in convolved:
             convolved.update(op.inputs)
-    return tuple(
-        dict.fromkeys(
-            op.inputs[0]
-            for op in program.ops
-            if _averages(op) and op.output not in convolved and op.inputs[0] != INPUT
-        )
-    )
+    averaged: set[str] = set()  # values that have no places any more
+    found: dict[str, None] = {}
+    for op in program.ops:
+        if averaged & set(op.inputs):
+            averaged.add(op.output)
+        elif _averages(op) and op.output not in convolved and op.inputs[0] != INPUT:
+            found[op.inputs[0]] = None
+            averaged.add(op.output)
+    return tuple(found)
 
 
 def _averages(op: Op) -> bool:
@@ -91,7 +104,29 @@ def _averages(op: Op) -> bool:
     return op.kind in ("mean", "max") and axes is not None and sorted(axes) == [2, 3]
 
 
-def _gradient(program: Program, x: Array, targets: Array, tops: tuple[str, ...]) -> Array:
+def _mean_values(program: Program, x: Array, tops: tuple[str, ...]) -> dict[str, Tensor]:
+    """The mean over windows of values inside a program."""
+    import torch
+
+    from edgegraft.zoo.torch_program import run_torch
+
+    total: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for i in range(0, len(x), _AT_ONCE):
+            part = torch.tensor(x[i : i + _AT_ONCE], dtype=torch.float32)
+            found = run_torch(program, part, outputs=tops)
+            for name, value in zip(tops, found, strict=True):
+                total[name] = value.sum(dim=0, keepdim=True) + total.get(name, 0)
+    return {name: value / len(x) for name, value in total.items()}
+
+
+def _gradient(
+    program: Program,
+    x: Array,
+    targets: Array,
+    tops: tuple[str, ...],
+    shared: Mapping[str, Tensor],
+) -> Array:
     import torch
 
     height, width = x.shape[2:]
@@ -101,11 +136,12 @@ def _gradient(program: Program, x: Array, targets: Array, tops: tuple[str, ...])
     if not picked.requires_grad:
         return total
     slopes = torch.autograd.grad(picked, values, allow_unused=True)
-    for value, slope in zip(values, slopes, strict=True):
+    for name, value, slope in zip(tops, values, slopes, strict=True):
         if slope is None or value.ndim != 4:
             continue
         weight = slope.sum(dim=(2, 3), keepdim=True)
-        small = torch.relu((weight * value).sum(dim=1)).detach().numpy()
+        above = value - shared.get(name, torch.zeros(()))
+        small = torch.relu((weight * above).sum(dim=1)).detach().numpy()
         total += resizing(small.shape[1], height).T @ (small @ resizing(small.shape[2], width))
     return _unit(total)
 
@@ -236,7 +272,7 @@ def write_maps(
     targets = said.probabilities.argmax(axis=1)
     if wanted is not None:
         targets = np.full(len(windows), bundle.classes.index(wanted))
-    maps = activation_maps(bundle.program, windows.x, targets)
+    maps = activation_maps(bundle.program, windows.x, targets, usual=bundle.golden)
     folder.mkdir(parents=True, exist_ok=True)
     found = []
     for row, heat in enumerate(maps):
