@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "list": ("edgegraft.cli.models:list_models", "List the backbones that are installed."),
     "show": ("edgegraft.cli.models:show_model", "Show the card of a backbone."),
-    "fetch": ("edgegraft.cli.models:fetch_model", "Fetch the weights of a backbone."),
+    "fetch": ("edgegraft.cli.models:fetch_model", "Fetch the weights of a backbone that do not ship."),
     "recommend": ("edgegraft.cli.models:recommend", "Rank the backbones on your data."),
 }
 
