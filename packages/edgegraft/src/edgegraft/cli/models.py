@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "list": ("edgegraft.cli.models:list_models", "List the backbones that are installed."),
     "show": ("edgegraft.cli.models:show_model", "Show the card of a backbone."),
-    "fetch": ("edgegraft.cli.models:fetch_model", "Fetch the weights of a backbone that do not ship."),
+    "fetch": ("edgegraft.cli.models:fetch_model", "Fetch weights that do not ship."),
     "recommend": ("edgegraft.cli.models:recommend", "Rank the backbones on your data."),
 }
 
@@ -68,7 +68,7 @@ def show_model(name: str, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Fetch without asking.")
 @json_option
 def fetch_model(name: str, yes: bool, as_json: bool) -> None:
-    """Fetch the weights of a backbone that do not ship.
+    """Fetch weights that do not ship.
 
     Shows address, size, licence and checksum, and asks. With --json nothing is asked: without
     --yes it says what would be fetched, and fetches nothing. A transfer that broke off goes on
