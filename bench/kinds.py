@@ -26,6 +26,7 @@ import edgegraft as eg
 from edgegraft.adapt.strategy import build_strategy
 from edgegraft.data.dataset import open_data
 from edgegraft.data.split import few_shot
+from edgegraft.evaluate.out_of_scope import auroc, highest_probability, nearness
 from edgegraft.tasks.classification import Classification
 from edgegraft.zoo.cache import embed_cached
 from edgegraft.zoo.registry import load_backbone
@@ -221,6 +222,35 @@ def verdict(case: Case) -> dict[str, Any]:
     }
 
 
+def out_of_scope(folder: Path, case: Case, seeds: int) -> dict[str, Any]:
+    """How well sentences that belong to no intent are told apart, at ten labels per class.
+
+    By the highest probability, which is what the threshold in a bundle goes by, and by nearness
+    to class means of embeddings.
+    """
+    found = json.loads((folder / "data_full.json").read_text())["oos_test"]
+    outside = sentences([text for text, _ in found], [""] * len(found))
+    scores: dict[str, list[float]] = {}
+    for row in (row for row in case.rows if row.role != "scratch"):
+        for seed in range(seeds):
+            train, test = case.split(seed)
+            few = train.take(few_shot(train, 10, seed=seed))
+            strategy = build_strategy(row.strategy)
+            adapted = strategy.adapt(load_backbone(row.backbone), few, Classification(), seed=seed)
+            kept = tuple(replace(m, backbone=Kept(m.backbone)) for m in adapted.members)
+            cached = replace(adapted, members=kept)
+            said = [highest_probability(cached.predict(w).probabilities) for w in (test, outside)]
+            scores.setdefault(f"{row.name}, highest probability", []).append(auroc(*said))
+            z, known, other = (kept[0].backbone.embed(w.x) for w in (test, few, outside))
+            codes = few.codes(few.classes)
+            near = [nearness(each, known, codes) for each in (z, other)]
+            scores.setdefault(f"{row.backbone}, nearness", []).append(auroc(*near))
+    return {
+        name: {"mean": np.mean(values), "deviation": np.std(values, ddof=1)}
+        for name, values in scores.items()
+    }
+
+
 def table(results: dict[str, Any]) -> str:
     counts = results["labels"]
     lines = ["# Pictures, sound and text", ""]
@@ -241,6 +271,11 @@ def table(results: dict[str, Any]) -> str:
             cells = [row["accuracy"][str(n)] for n in counts]
             text = " | ".join(f"{c['mean']:.3f} ({c['deviation']:.3f})" for c in cells)
             lines.append(f"| {row['row']} | {row['role']} | {text} | {row['seconds']:.1f} |")
+        if "out_of_scope" in case:
+            lines += ["", "| out of scope, 10 labels | AUROC |", "|---|---|"]
+            for score_name, cell in case["out_of_scope"].items():
+                text = f"{cell['mean']:.3f} ({cell['deviation']:.3f})"
+                lines.append(f"| {score_name} | {text} |")
         found = case.get("verdict")
         if found:
             shipped = f"{found['shipped']['backbone']}/{found['shipped']['strategy']}"
@@ -273,6 +308,9 @@ def main() -> None:
         torch.set_num_threads(1)
         for case in cases(asked.data, asked.sets):
             found: dict[str, Any] = {"rows": measure(case, asked.seeds, tuple(asked.labels))}
+            if case.name == "clinc":
+                folder = asked.data / "clinc150" / "data"
+                found["out_of_scope"] = out_of_scope(folder, case, asked.seeds)
             if not asked.no_verdict:
                 found["verdict"] = verdict(case)
             results["cases"][case.name] = found
