@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from edgegraft.data.account import Quarantine, RowAccount
 from edgegraft.data.clean import clean
-from edgegraft.data.dataset import Dataset, cut_all, window_labels
+from edgegraft.data.dataset import Dataset, cut_all
+from edgegraft.data.labelling import window_labels
 from edgegraft.data.source import DataOptions
 from edgegraft.data.track import Notes, Track
 from edgegraft.data.units import QUANTITIES, convert

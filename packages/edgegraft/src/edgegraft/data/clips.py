@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgegraft.data.dataset import window_labels
+from edgegraft.data.labelling import window_labels
 from edgegraft_edge.signal import UNLABELLED, Array, Recording, WindowSpec
 from edgegraft_edge.windowing import cut
 

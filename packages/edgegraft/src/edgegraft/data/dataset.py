@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from edgegraft.data.account import CleaningStep, RowAccount
+from edgegraft.data.clips import sound_windows
+from edgegraft.data.labelling import window_labels
 from edgegraft.data.source import DataOptions, find_source, options_of
 from edgegraft_edge.errors import DataError
-from edgegraft_edge.signal import UNLABELLED, Array, Channel, Recording, Spec, Windows, WindowSpec
+from edgegraft_edge.signal import UNLABELLED, Channel, Recording, Spec, Windows, WindowSpec
 from edgegraft_edge.windowing import cut
 
 DEFAULT_TIMEPOINTS = 128
@@ -214,8 +216,6 @@ def cut_all(recordings: Sequence[Recording], spec: WindowSpec, purity: float = 0
     x, y, groups, numbers, starts = [], [], [], [], []
     for number, recording in enumerate(recordings):
         if spec.kind == "audio":
-            from edgegraft.data.clips import sound_windows
-
             cut_x, labels, cut_starts = sound_windows(recording, spec, purity)
         else:
             cut_x, cut_starts = cut(recording.values, spec)
@@ -244,20 +244,3 @@ def cut_all(recordings: Sequence[Recording], spec: WindowSpec, purity: float = 0
         np.concatenate(starts).astype(np.int64),
         tuple(recording.name for recording in recordings),
     )
-
-
-def window_labels(recording: Recording, starts: Array, n_timepoints: int, purity: float) -> Array:
-    """The label of each window: the one that covers most of it, if it covers enough.
-
-    Returns: text (n_windows,), "" where no label covers `purity` of the window.
-    """
-    classes = sorted({span.label for span in recording.labels})
-    covered = np.zeros((len(classes), len(starts)), dtype=np.int64)
-    for span in recording.labels:
-        shared = np.minimum(span.stop, starts + n_timepoints) - np.maximum(span.start, starts)
-        covered[classes.index(span.label)] += np.maximum(shared, 0)
-    if not classes or not len(starts):
-        return np.full(len(starts), UNLABELLED)
-    most = covered.argmax(axis=0)
-    enough = covered.max(axis=0) >= max(1.0, purity * n_timepoints - 1e-9)
-    return np.where(enough, np.array(classes)[most], UNLABELLED)
