@@ -29,6 +29,7 @@ from sklearn.datasets import load_digits
 import edgegraft as eg
 from edgegraft.adapt.pretrain import save
 from edgegraft.adapt.source_task import SourceTask, learn_source
+from edgegraft.adapt.strategy import build_strategy
 from edgegraft.data.split import few_shot
 from edgegraft.tasks.classification import Classification
 from edgegraft.zoo.registry import load_backbone
@@ -36,6 +37,7 @@ from edgegraft_edge.picture import resized
 from edgegraft_edge.signal import GREY, ImageSpec, Windows
 
 LABELS = 2
+CHANGES = ("crop", "light", "turn")  # no "flip": a mirrored digit is no digit
 
 
 def digits() -> Windows:
@@ -64,7 +66,7 @@ def main(out: Path) -> dict[str, float]:
         load_backbone("dense-28"),
         source,
         Classification(),
-        SourceTask(epochs=20),
+        SourceTask(epochs=20, augmentation=CHANGES),
         name="digits-good-camera",
         data="digits of scikit-learn",
     )
@@ -74,9 +76,11 @@ def main(out: Path) -> dict[str, float]:
     few = few_shot(target, LABELS, seed=0)
     rest = np.setdiff1d(np.arange(len(target)), few)
     known, new = target.take(few), target.take(rest)
-    run = eg.adapt(known, test=new, backbone=weights, out=out / "run")
+    options = {f"{name}.augmentation": CHANGES for name in ("finetune", "gradual", "scratch")}
+    run = eg.adapt(known, test=new, backbone=weights, options=options, out=out / "run")
     eg.export(run, format="onnx", out=out / "digits.egb")
-    blank = eg.adapt(known, backbone="dense-28", strategy="scratch")
+    scratch = build_strategy("scratch", options)
+    blank = scratch.adapt(load_backbone("dense-28"), known, Classification(), seed=0)
     return {
         "transfer": run.summary["evaluation"]["metrics"]["accuracy"],
         "scratch": eg.evaluate(blank, new).metrics["accuracy"],

@@ -77,8 +77,8 @@ def emit(
 ) -> bytes:
     """The program as the bytes of an ONNX model, the same for the same program.
 
-    Input ``x`` float32 (n_windows, *shape), output ``probabilities`` (n_windows, ...); `metadata`
-    goes into the model's properties.
+    Input ``x`` float32 (n_windows, then `shape`), output ``probabilities`` (n_windows, ...);
+    `metadata` goes into the model's properties.
 
     Errors: `ExportError` when the program does not fit such windows, or when a value that the
     format fixes (weights of trees, say) is computed.
