@@ -50,7 +50,7 @@ def box_masks(windows: Windows, folder: Path) -> Array:
 def pointing(windows: Windows, masks: Array, network: str, seed: int) -> dict[str, float]:
     few = few_shot(windows, 25, seed=seed)
     rest = np.setdiff1d(np.arange(len(windows)), few)
-    test = np.random.default_rng(seed).choice(rest, 200, replace=False)
+    test = np.random.default_rng(seed).choice(rest, 60, replace=False)
     adapted = build_strategy("probe").adapt(
         load_backbone(network), windows.take(few), Classification(), seed=seed
     )
