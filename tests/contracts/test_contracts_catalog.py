@@ -59,6 +59,8 @@ def test_backbone_keeps_the_contract(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE_BACKBONES)
 def test_large_backbone_keeps_the_contract(name):
+    if name == "minilm:random":
+        pytest.skip("the extra text, which carries its weights and words, is not installed")
     check_backbone(load_backbone(name), leave_out=ROUNDED.get(name))
 
 

@@ -6,7 +6,8 @@ import pytest
 
 import edgegraft as eg
 from edgegraft.testing.samples import usual_windows
-from edgegraft.zoo.registry import load_backbone
+from edgegraft.zoo.backbone import shipped_card
+from edgegraft.zoo.registry import is_here, load_backbone
 from edgegraft_edge import bundle as bundles
 from edgegraft_edge.runner import verify
 
@@ -40,4 +41,6 @@ def test_model_goes_the_whole_way(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_large_model_goes_the_whole_way(name, tmp_path):
+    if name == "minilm" and not is_here(shipped_card("minilm")):
+        pytest.skip("the extra text, which carries its weights and words, is not installed")
     go_the_whole_way(name, tmp_path)
