@@ -7,7 +7,7 @@ input, and the card says what was assumed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +63,26 @@ def file_card(path: Path, kind: str, cut: str = "") -> tuple[BackboneCard, bytes
         options={"cut": cut} if cut else {},
     )
     return card, data
+
+
+def of_bytes(
+    card: BackboneCard,
+    data: bytes | None,
+    read: Callable[[bytes], FileModel],
+    writers: Mapping[str, Writer],
+) -> Graph:
+    """The network of a file's bytes as a backbone; see `backbone`.
+
+    Errors: `ModelError` "weights-missing" without any, since the file is the network.
+    """
+    if data is None:
+        raise ModelError.of(
+            "weights-missing",
+            f"{card.name} without a file",
+            "the file is the network",
+            f"FILE.{card.architecture} as the backbone",
+        )
+    return backbone(card, read(data), writers)
 
 
 def backbone(card: BackboneCard, model: FileModel, writers: Mapping[str, Writer]) -> Graph:

@@ -19,7 +19,7 @@ import numpy as np
 from edgegraft.zoo.backbone import BackboneCard
 from edgegraft.zoo.file_transcript import FileModel, Node
 from edgegraft.zoo.graph import Graph
-from edgegraft.zoo.graph_file import backbone, file_card
+from edgegraft.zoo.graph_file import file_card, of_bytes
 from edgegraft.zoo.layers import fold
 from edgegraft.zoo.onnx_constants import FLOATS
 from edgegraft.zoo.onnx_operators import WRITERS
@@ -39,14 +39,7 @@ class OnnxFile:
     @classmethod
     def from_card(cls, card: BackboneCard, weights: bytes | None) -> Graph:
         """The bytes of a file, with the options of :func:`edgegraft.zoo.graph_file.backbone`."""
-        if weights is None:
-            raise ModelError.of(
-                "weights-missing",
-                f"{card.name} without a file",
-                "the file is the network",
-                "FILE.onnx as the backbone",
-            )
-        return backbone(card, read_onnx(weights), WRITERS)
+        return of_bytes(card, weights, read_onnx, WRITERS)
 
 
 def read_onnx(data: bytes) -> FileModel:

@@ -21,7 +21,7 @@ import numpy as np
 from edgegraft.zoo.backbone import BackboneCard
 from edgegraft.zoo.file_transcript import FileModel, Node
 from edgegraft.zoo.graph import Graph
-from edgegraft.zoo.graph_file import backbone, file_card
+from edgegraft.zoo.graph_file import file_card, of_bytes
 from edgegraft.zoo.tflite_operators import WRITERS
 from edgegraft.zoo.tflite_tables import Table, damaged
 from edgegraft_edge.errors import ModelError
@@ -66,14 +66,7 @@ class Tflite:
     @classmethod
     def from_card(cls, card: BackboneCard, weights: bytes | None) -> Graph:
         """The bytes of a file, with the options of :func:`edgegraft.zoo.graph_file.backbone`."""
-        if weights is None:
-            raise ModelError.of(
-                "weights-missing",
-                f"{card.name} without a file",
-                "the file is the network",
-                "FILE.tflite as the backbone",
-            )
-        return backbone(card, read_tflite(weights), WRITERS)
+        return of_bytes(card, weights, read_tflite, WRITERS)
 
 
 def read_tflite(data: bytes) -> FileModel:
