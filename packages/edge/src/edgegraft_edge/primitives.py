@@ -3,7 +3,8 @@
 Each takes arrays with the window axis first, and attributes from JSON, and follows the ONNX
 operator of the same meaning, so that emitting is one line. Those in
 :data:`edgegraft_edge.tokens.READERS` take text apart; no other runtime has them, so they run
-in NumPy before a model of such a runtime.
+in NumPy before a model of such a runtime. Those in :data:`edgegraft_edge.integer.INTEGER` are the
+8-bit forms of others; what only moves values (reshape, concat, slice, max, ...) takes int8 too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from edgegraft_edge.integer import INTEGER, patches
 from edgegraft_edge.signal import Array
 from edgegraft_edge.tokens import READERS
 
@@ -90,6 +92,25 @@ def _conv2d(
     return found.reshape(len(x), c_out, height, width)
 
 
+def _conv2d_last(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    *,
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> Array:
+    """x (n, h, w, c_in), weight (c_out, kh, kw, c_in / groups), bias (c_out,) -> (n, h, w, c_out).
+
+    The same as `conv2d` with the channels last, as small devices want them.
+    """
+    first = x.transpose(0, 3, 1, 2), weight.transpose(0, 3, 1, 2)
+    found = _conv2d(*first, bias, stride=stride, dilation=dilation, groups=groups, pad=pad)
+    return np.ascontiguousarray(found.transpose(0, 2, 3, 1))
+
+
 def _frame(x: Array, *, length: int, hop: int) -> Array:
     """(n, c, t) -> (n, c, n_frames, length); a tail shorter than a frame is left out."""
     return np.ascontiguousarray(sliding_window_view(x, length, axis=2)[:, :, ::hop])
@@ -155,13 +176,27 @@ def _max_pool2d(
     top, left, bottom, right = pad
     edges = ((0, 0), (0, 0), (top, bottom), (left, right))
     x = np.pad(x, edges, constant_values=-np.inf)
-    patches = sliding_window_view(sliding_window_view(x, kernel[0], axis=2), kernel[1], axis=3)
-    return np.asarray(patches[:, :, :: stride[0], :: stride[1]].max(axis=(4, 5)))
+    found = sliding_window_view(sliding_window_view(x, kernel[0], axis=2), kernel[1], axis=3)
+    return np.asarray(found[:, :, :: stride[0], :: stride[1]].max(axis=(4, 5)))
 
 
-def _pad(x: Array, *, before: list[int], after: list[int]) -> Array:
-    """Zeros before and after along every axis but the first."""
-    return np.pad(x, ((0, 0), *zip(before, after, strict=True)))
+def _max_pool2d_last(
+    x: Array,
+    *,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> Array:
+    """x (n, h, w, c), float32 or int8; the same as `max_pool2d` with the channels last."""
+    top, left, bottom, right = pad
+    lowest = -128 if x.dtype == np.int8 else -np.inf
+    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=lowest)
+    return np.asarray(patches(x, kernel, stride).max(axis=(4, 5)))
+
+
+def _pad(x: Array, *, before: list[int], after: list[int], value: float = 0) -> Array:
+    """One value before and after along every axis but the first."""
+    return np.pad(x, ((0, 0), *zip(before, after, strict=True)), constant_values=value)
 
 
 def _lookup(ids: Array, table: Array) -> Array:
@@ -202,7 +237,9 @@ PRIMITIVES: Mapping[str, Callable[..., Array]] = MappingProxyType(
         "matmul": np.matmul,
         "conv1d": _conv1d,
         "conv2d": _conv2d,
+        "conv2d_last": _conv2d_last,
         "max_pool2d": _max_pool2d,
+        "max_pool2d_last": _max_pool2d_last,
         "pad": _pad,
         "frame": _frame,
         "mean": _reduce(np.mean),
@@ -217,6 +254,7 @@ PRIMITIVES: Mapping[str, Callable[..., Array]] = MappingProxyType(
         "gather": lambda x, index, *, axis: np.take(x, index, axis=axis),
         "lookup": _lookup,
         "trees": _trees,
+        **INTEGER,
         **READERS,
     }
 )

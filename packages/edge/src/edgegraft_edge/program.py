@@ -5,8 +5,9 @@ Preprocessing, fixed features, networks, heads and probabilities are all written
 programs, so one interpreter in NumPy, one emitter to ONNX and (later) one to C serve
 everything, and the device computes what Python computed.
 
-Values are float32 with the window axis first: ``(n_windows, ...)``. Constants have no
-window axis. The primitives are in :data:`edgegraft_edge.primitives.PRIMITIVES`.
+Values are float32 with the window axis first: ``(n_windows, ...)``, int8 between `quantize` and
+`dequantize`. Constants have no window axis. The primitives are in
+:data:`edgegraft_edge.primitives.PRIMITIVES`.
 
 >>> draft = Draft()
 >>> centred = draft.add("sub", "x", draft.add("mean", "x", axes=[2]))
@@ -168,12 +169,13 @@ class Draft:
         self._constants: dict[str, Array] = {}
 
     def constant(self, values: Any, name: str = "") -> str:
-        """Keep an array and return its name: floats as float32, bytes as uint8, integers as int64.
+        """Keep an array and return its name: floats as float32, integers as int64.
 
-        A name of its own is for weights that are trained.
+        Bytes and what integer primitives take (int8, int32) stay as they are. A name of its own
+        is for weights that are trained.
         """
         array = np.asarray(values)
-        if array.dtype != np.uint8:
+        if array.dtype not in (np.uint8, np.int8, np.int32):
             whole = array.dtype.kind in "iub"
             array = array.astype(np.int64 if whole else np.float32, copy=False)
         name = name or f"k{len(self._constants)}"

@@ -22,15 +22,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from edgegraft.export.onnx_operators import EMITTERS, Graph, Shape
+from edgegraft.export.onnx_operators import EMITTERS, Graph
 from edgegraft.export.parity import prove
+from edgegraft.passes.trace import trace
 from edgegraft_edge.bundle import Bundle, with_model
 from edgegraft_edge.errors import ExportError, OptionError
-from edgegraft_edge.primitives import PRIMITIVES
 from edgegraft_edge.program import INPUT, Program, split
-from edgegraft_edge.signal import Array, ImageSpec, WindowSpec
+from edgegraft_edge.signal import ImageSpec, WindowSpec
 
 OPSET, OPSETS, ML_OPSET, IR_VERSION = 18, (18, 19, 20), 3, 8
 OUTPUT = "probabilities"
@@ -87,7 +85,7 @@ def emit(
 
     graph = Graph()
     names: dict[str, str] = {INPUT: INPUT}
-    shapes = _shapes(program, shape)
+    shapes = {name: form.shape for name, form in trace(program, *shape).items()}
     graph.shapes[INPUT] = shapes[INPUT]
     for op in program.ops:
         for name in op.inputs:
@@ -136,28 +134,3 @@ def _check(model: Any) -> None:
             "no runtime would take it",
             "report the program to Edgegraft",
         ) from error
-
-
-def _shapes(program: Program, shape: Shape) -> dict[str, Shape]:
-    """Shape of every value, learned by interpreting one window of zeros."""
-    values: dict[str, Array] = dict(program.constants)
-    values[INPUT] = np.zeros((1, *shape), dtype=np.float32)
-    shapes = {name: np.shape(value) for name, value in values.items()}
-    last_use = {name: index for index, op in enumerate(program.ops) for name in op.inputs}
-    for index, op in enumerate(program.ops):
-        try:
-            with np.errstate(all="ignore"):
-                value = PRIMITIVES[op.kind](*(values[n] for n in op.inputs), **op.attrs)
-        except (ValueError, IndexError, TypeError) as error:
-            raise ExportError.of(
-                "export-shape",
-                f"{op.kind} (operation {index}) on windows of "
-                f"{' x '.join(map(str, shape))} values ({error})",
-                "the program was made for other windows",
-                "export with the window shape of the bundle",
-            ) from error
-        values[op.output], shapes[op.output] = value, np.shape(value)
-        for name in set(op.inputs):
-            if last_use[name] == index and name not in program.constants:
-                del values[name]
-    return shapes

@@ -160,8 +160,26 @@ def _max_pool2d(
     return graph.node("MaxPool", x, kernel_shape=list(kernel), strides=list(stride), pads=list(pad))
 
 
-def _pad(graph: Graph, x: str, *, before: list[int], after: list[int]) -> str:
-    return graph.node("Pad", x, graph.constant([0, *before, 0, *after]))
+def _first(graph: Graph, x: str) -> str:
+    return graph.node("Transpose", x, perm=[0, 3, 1, 2])
+
+
+def _last(graph: Graph, x: str) -> str:
+    return graph.node("Transpose", x, perm=[0, 2, 3, 1])
+
+
+def _conv2d_last(graph: Graph, x: str, weight: str, bias: str, **attrs: Any) -> str:
+    kernels = graph.array(weight, "weights of a convolution").transpose(0, 3, 1, 2)
+    return _last(graph, _conv2d(graph, _first(graph, x), graph.constant(kernels), bias, **attrs))
+
+
+def _max_pool2d_last(graph: Graph, x: str, **attrs: Any) -> str:
+    return _last(graph, _max_pool2d(graph, _first(graph, x), **attrs))
+
+
+def _pad(graph: Graph, x: str, *, before: list[int], after: list[int], value: float = 0) -> str:
+    edges = graph.constant([0, *before, 0, *after])
+    return graph.node("Pad", x, edges, graph.constant(np.float32(value)))
 
 
 def _lookup(graph: Graph, ids: str, table: str) -> str:
@@ -279,7 +297,9 @@ EMITTERS: Mapping[str, Callable[..., str]] = MappingProxyType(
         "matmul": _elementwise("MatMul"),
         "conv1d": _conv1d,
         "conv2d": _conv2d,
+        "conv2d_last": _conv2d_last,
         "max_pool2d": _max_pool2d,
+        "max_pool2d_last": _max_pool2d_last,
         "pad": _pad,
         "frame": _frame,
         "mean": _reduce("ReduceMean"),

@@ -6,6 +6,9 @@ from math import prod
 
 from edgegraft_edge.program import Program
 
+CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv2d_last", "conv2d_int8"})
+MATRICES = frozenset({"matmul", "dense_int8"})
+
 
 def multiply_adds(program: Program, *shape: int) -> int:
     """Products and sums of the convolutions and matrices of a program, for one window.
@@ -20,8 +23,7 @@ def multiply_adds(program: Program, *shape: int) -> int:
 
     from edgegraft.zoo.torch_program import run_torch
 
-    kinds = {"conv1d": 1, "conv2d": 1, "matmul": 0}
-    heavy = [op for op in program.ops if op.kind in kinds]
+    heavy = [op for op in program.ops if op.kind in CONVOLUTIONS or op.kind in MATRICES]
     if not heavy:
         return 0
     names = tuple({name: None for op in heavy for name in (op.inputs[0], op.output)})
@@ -30,7 +32,7 @@ def multiply_adds(program: Program, *shape: int) -> int:
     shapes = {name: tuple(value.shape) for name, value in zip(names, found, strict=True)}
     total = 0
     for op in heavy:
-        if op.kind == "matmul":
+        if op.kind in MATRICES:
             total += prod(shapes[op.output]) * shapes[op.inputs[0]][-1]
         else:
             total += prod(shapes[op.output]) * prod(program.constants[op.inputs[1]].shape[1:])

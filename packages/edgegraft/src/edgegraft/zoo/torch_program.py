@@ -1,8 +1,8 @@
 """Programs in torch: the same primitives, differentiable, so that any program can be trained.
 
 The table here mirrors :data:`edgegraft_edge.primitives.PRIMITIVES` name by name, with the same
-arguments; a test holds the two tables together. What takes text apart runs in NumPy, since
-nothing is learned there.
+arguments; a test holds the two tables together. What takes text apart and the integer primitives
+run in NumPy, since nothing is learned there.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgegraft_edge.integer import INTEGER
 from edgegraft_edge.program import INPUT, Op, Program
 from edgegraft_edge.signal import Array
 from edgegraft_edge.tokens import READERS
@@ -164,11 +165,18 @@ def _table() -> Mapping[str, Callable[..., Any]]:
             x = functional.pad(x, (left, right, top, bottom), value=-np.inf)
         return functional.max_pool2d(x, tuple(kernel), tuple(stride))
 
-    def pad(x: Tensor, *, before: list[int], after: list[int]) -> Tensor:
+    def conv2d_last(x: Tensor, weight: Tensor, bias: Tensor, **attrs: Any) -> Tensor:
+        first = x.permute(0, 3, 1, 2), weight.permute(0, 3, 1, 2)
+        return conv2d(*first, bias, **attrs).permute(0, 2, 3, 1)
+
+    def max_pool2d_last(x: Tensor, **attrs: Any) -> Tensor:
+        return max_pool2d(x.permute(0, 3, 1, 2), **attrs).permute(0, 2, 3, 1)
+
+    def pad(x: Tensor, *, before: list[int], after: list[int], value: float = 0) -> Tensor:
         edges = [
             size for pair in zip(reversed(before), reversed(after), strict=True) for size in pair
         ]
-        return functional.pad(x, edges)
+        return functional.pad(x, edges, value=value)
 
     def frame(x: Tensor, *, length: int, hop: int) -> Tensor:
         return x.unfold(2, length, hop)
@@ -213,7 +221,9 @@ def _table() -> Mapping[str, Callable[..., Any]]:
         "matmul": torch.matmul,
         "conv1d": conv1d,
         "conv2d": conv2d,
+        "conv2d_last": conv2d_last,
         "max_pool2d": max_pool2d,
+        "max_pool2d_last": max_pool2d_last,
         "pad": pad,
         "frame": frame,
         "mean": reduce("mean"),
@@ -228,7 +238,7 @@ def _table() -> Mapping[str, Callable[..., Any]]:
         "gather": gather,
         "lookup": lambda ids, table: table[ids.long()],
         "trees": trees,
-        **{name: read(function) for name, function in READERS.items()},
+        **{name: read(function) for name, function in {**READERS, **INTEGER}.items()},
     }
 
 

@@ -1,0 +1,1 @@
+"""Smaller models of the same task: 8-bit, pruned, distilled."""
