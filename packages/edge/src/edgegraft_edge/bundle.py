@@ -21,7 +21,7 @@ from edgegraft_edge.backends import numpy as reference
 from edgegraft_edge.decision import Decision, Predictions
 from edgegraft_edge.errors import BundleError, DataError, ModelError, OptionError, Problem
 from edgegraft_edge.manifest import FileEntry, Manifest, said
-from edgegraft_edge.program import Program
+from edgegraft_edge.program import Precision, Program
 from edgegraft_edge.signal import Array, Spec, Windows
 from edgegraft_edge.windowing import bind_windows
 
@@ -73,6 +73,11 @@ class Bundle:
     @property
     def decision(self) -> Decision:
         return Decision.from_dict(self.manifest.decision)
+
+    @property
+    def precision(self) -> Precision:
+        """ "float", "int8" or "mixed": see `Program.precision`."""
+        return self.program.precision
 
     @property
     def card(self) -> str:

@@ -259,3 +259,11 @@ PRIMITIVES: Mapping[str, Callable[..., Array]] = MappingProxyType(
     }
 )
 """Name -> NumPy function; the window axis comes first and is never reduced or reshaped."""
+
+MOVES = frozenset({"reshape", "transpose", "slice", "max", "min", "max_pool2d_last", "frame",
+                   "gather", "pad", "sort", "concat"})  # fmt: skip
+"""Primitives that give some of the values they take, as they are: int8 stays int8."""
+
+BY_VALUE = frozenset({"add", "sub", "mul", "div", "maximum", "minimum", "relu", "round", "abs",
+                      "tanh"})  # fmt: skip
+"""Primitives that prepare a window value by value."""

@@ -22,17 +22,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from edgegraft_edge.errors import ModelError, Problem, nearest
-from edgegraft_edge.primitives import PRIMITIVES
+from edgegraft_edge.integer import INTEGER
+from edgegraft_edge.primitives import BY_VALUE, MOVES, PRIMITIVES
 from edgegraft_edge.signal import Array
 from edgegraft_edge.tokens import READERS
 
 MAX_OPS = 10_000
 INPUT = "x"
+Precision = Literal["float", "int8", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,43 @@ class Program:
     def size_bytes(self) -> int:
         """Bytes of all constants."""
         return sum(int(array.nbytes) for array in self.constants.values())
+
+    @property
+    def float_operations(self) -> tuple[str, ...]:
+        """Kinds of operations that need floats between the first `quantize` and the last
+        `dequantize`; all kinds where nothing is quantised.
+
+        None for a program that is integer throughout; what prepares its windows does not count.
+        """
+        kinds = [op.kind for op in self.ops]
+        if "quantize" not in kinds:
+            return tuple(dict.fromkeys(kinds))
+        first = kinds.index("quantize")
+        last = len(kinds)
+        if "dequantize" in kinds:
+            last -= 1 + kinds[::-1].index("dequantize")
+        int8 = {op.output for op in self.ops if op.kind in INTEGER and op.kind != "dequantize"}
+        found = []
+        for op in self.ops[first + 1 : last]:
+            if op.kind in ("quantize", "dequantize"):
+                found.append(op.kind)
+            elif op.kind in MOVES and all(n in int8 for n in op.inputs if n not in self.constants):
+                int8.add(op.output)
+            elif op.kind not in INTEGER:
+                found.append(op.kind)
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def precision(self) -> Precision:
+        """ "int8" where only integers are computed once the window is prepared value by value;
+        "mixed" where some of it is; "float" where nothing is.
+        """
+        kinds = [op.kind for op in self.ops]
+        if "quantize" not in kinds:
+            return "float"
+        before = kinds[: kinds.index("quantize")]
+        prepared = all(kind in BY_VALUE or kind in MOVES for kind in before)
+        return "int8" if prepared and not self.float_operations else "mixed"
 
     def as_dict(self) -> dict[str, Any]:
         """Operations and output as plain JSON values; constants travel apart, as tensors."""

@@ -4,7 +4,7 @@ Ranges of the values are read from calibration windows (training windows, never 
 the program is rewritten from its input on. Convolutions and matrices with fixed weights turn
 their input into int8, and what follows stays int8 as long as each operation has an integer form;
 where one has none the value becomes float again, so every program has an int8 form, and
-:func:`float_operations` says what of it still needs floating point.
+`Program.float_operations` says what of it still needs floating point.
 
 Weights: symmetric, one scale for each output channel. Values: one scale and zero point, which
 always include zero.
@@ -16,19 +16,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from edgegraft.passes.layout import channels_last
-from edgegraft_edge.integer import HIGHEST, INTEGER, LOWEST, SOFTMAX_SCALE, SOFTMAX_ZERO, quantize
+from edgegraft_edge.bundle import Bundle, make
+from edgegraft_edge.errors import OptionError
+from edgegraft_edge.integer import HIGHEST, LOWEST, SOFTMAX_SCALE, SOFTMAX_ZERO, quantize
 from edgegraft_edge.primitives import PRIMITIVES
-from edgegraft_edge.program import INPUT, Draft, Op, Program
+from edgegraft_edge.program import INPUT, Draft, Op, Program, chain, split
 from edgegraft_edge.signal import Array
 
 _BATCH = 64
 _SMALLEST_SCALE = 1e-9
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How a program is made 8-bit."""
+
+    method: str = field(default="min-max", metadata={"help": "min-max"})
 
 
 @dataclass(frozen=True)
@@ -88,27 +97,54 @@ def _widen(found: dict[str, Range], name: str, value: Array) -> None:
     found[name] = Range(low, high)
 
 
-def float_operations(program: Program) -> tuple[str, ...]:
-    """Kinds of operations between the first `quantize` and the last `dequantize` that need floats.
+def quantized_bundle(
+    bundle: Bundle, calibration: Array | None = None, options: Quantization = Quantization()
+) -> Bundle:
+    """The bundle with its program in int8; windows, classes and decision stay as they are.
 
-    None for a network that is integer throughout; what prepares its windows does not count.
+    Args:
+        calibration: training windows as in the spec (n_windows, ...); the golden windows stand
+            in where there are none.
+
+    Returns: an unsigned bundle without models of other runtimes; its expected probabilities are
+    those of the integer program.
+
+    Errors: `OptionError` "precision-same" for a bundle that is 8-bit already.
     """
-    kinds = [op.kind for op in program.ops]
-    if "quantize" not in kinds:
-        return tuple(dict.fromkeys(kinds))
-    first = kinds.index("quantize")
-    last = len(kinds) - 1 - kinds[::-1].index("dequantize") if "dequantize" in kinds else len(kinds)
-    inner = program.ops[first + 1 : last]
-    int8 = {op.output for op in program.ops if op.kind in INTEGER and op.kind != "dequantize"}
-    found = []
-    for op in inner:
-        if op.kind in ("quantize", "dequantize"):
-            found.append(op.kind)
-        elif op.kind in _MOVES and all(n in int8 for n in op.inputs if n not in program.constants):
-            int8.add(op.output)
-        elif op.kind not in INTEGER:
-            found.append(op.kind)
-    return tuple(dict.fromkeys(found))
+    if bundle.precision != "float":
+        raise OptionError.of(
+            "precision-same",
+            f"a bundle that is {bundle.precision} already",
+            "its float weights are gone",
+            "the float bundle that it was made of",
+        )
+    windows = bundle.golden if calibration is None else calibration
+    readers, rest = split(bundle.program)
+    numbers = windows if readers is None else readers.run(windows)
+    program = quantized(rest, numbers)
+    if readers is not None:
+        program = chain(readers, program)
+    manifest = bundle.manifest
+    facts = {
+        "to": program.precision,
+        "calibration_windows": len(windows),
+        "calibration_from": "golden" if calibration is None else "training",
+        **asdict(options),
+    }
+    return make(
+        program,
+        bundle.spec,
+        bundle.classes,
+        bundle.decision,
+        bundle.golden,
+        name=manifest.name,
+        version=manifest.version,
+        created=manifest.created,
+        lineage={**manifest.lineage, "precision": facts},
+        verdict=manifest.verdict,
+        licences=manifest.licences,
+        card=bundle.card,
+    )
 
 
 @dataclass(frozen=True)
