@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgegraft import workflow
+from edgegraft import shipping, workflow
 from edgegraft.evaluate.out_of_scope import (
     auroc,
     decision_of,
@@ -132,7 +132,7 @@ def run(tmp_path_factory):
 
 def test_the_threshold_is_in_the_bundle_and_in_the_report(run):
     done, _, _ = run
-    threshold = workflow.load(done.folder).decision.threshold
+    threshold = shipping.load(done.folder).decision.threshold
     assert threshold > 0
     assert done.summary["unsure_below"] == threshold
     assert "unsure" in (done.folder / "report.md").read_text(encoding="utf-8")

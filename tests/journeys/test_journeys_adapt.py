@@ -31,7 +31,14 @@ def run(tmp_path_factory):
 
 def test_run_folder_holds_bundle_report_and_recipe(run):
     names = {path.name for path in run.folder.iterdir()}
-    assert names == {"model.egb", "recipe.toml", "report.html", "report.json", "report.md"}
+    assert names == {
+        "calibration.safetensors",
+        "model.egb",
+        "recipe.toml",
+        "report.html",
+        "report.json",
+        "report.md",
+    }
     report = json.loads((run.folder / "report.json").read_text())
     assert report["verdict"]["outcome"] in {"helped", "hurt", "undecided"}
     assert {row["backbone"] for row in report["rows"]} >= {"minirocket", "statistics"}

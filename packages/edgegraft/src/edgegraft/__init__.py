@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from edgegraft.data.audit import audit
     from edgegraft.data.dataset import Dataset, open_data
     from edgegraft.estimator import TransferClassifier
-    from edgegraft.workflow import Run, adapt, evaluate, export, load, predict, recommend
+    from edgegraft.shipping import export, load
+    from edgegraft.workflow import Run, adapt, evaluate, predict, recommend
     from edgegraft_edge.bundle import Bundle
     from edgegraft_edge.errors import EdgegraftError
     from edgegraft_edge.signal import Channel, Recording, Windows, WindowSpec
@@ -35,8 +36,8 @@ _PLACES = {
     "adapt": "edgegraft.workflow",
     "audit": "edgegraft.data.audit",
     "evaluate": "edgegraft.workflow",
-    "export": "edgegraft.workflow",
-    "load": "edgegraft.workflow",
+    "export": "edgegraft.shipping",
+    "load": "edgegraft.shipping",
     "open_data": "edgegraft.data.dataset",
     "predict": "edgegraft.workflow",
     "recommend": "edgegraft.workflow",

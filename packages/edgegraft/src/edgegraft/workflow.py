@@ -1,4 +1,4 @@
-"""The whole way as functions: adapt, evaluate, predict, export, load, recommend."""
+"""The whole way as functions: adapt, evaluate, predict, recommend."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from edgegraft.plan import (
     unranked,
 )
 from edgegraft.recipe import Recipe
+from edgegraft.shipping import CALIBRATION, MODEL, load
 from edgegraft.tasks.classification import Classification
 from edgegraft.tasks.task import Task
 from edgegraft.workspace import Workspace, writing
@@ -47,13 +48,13 @@ from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge import __version__, bundle
 from edgegraft_edge.bundle import Bundle
 from edgegraft_edge.decision import Decision, Predictions
-from edgegraft_edge.errors import DataError, ModelError, OptionError
+from edgegraft_edge.errors import DataError, ModelError
 from edgegraft_edge.signal import Array, Spec, Windows, WindowSpec
+from edgegraft_edge.tensors import dump
 from edgegraft_edge.windowing import bind_windows
 
 Data = str | PathLike[str] | Windows | Dataset
-MODEL = "model.egb"
-GOLDEN_WINDOWS = 12
+GOLDEN_WINDOWS, CALIBRATION_WINDOWS = 12, 200
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Run:
         summary: plain values, what ``adapt --json`` prints.
         report: what the report pages are made of.
         folder: where it was written; None if nowhere.
+        calibration: training windows that ranges of 8-bit values are read from.
     """
 
     adapted: Adapted
@@ -75,6 +77,7 @@ class Run:
     summary: Mapping[str, Any]
     report: Mapping[str, Any]
     folder: Path | None
+    calibration: Array = field(repr=False)
 
 
 @contextmanager
@@ -212,9 +215,10 @@ def adapt(
         seconds=time.perf_counter() - began,
     )
     pages = report(found)
-    folder = _write(workspace, found, pages) if workspace else None
+    calibration = _spread(windows, CALIBRATION_WINDOWS)
+    folder = _write(workspace, found, pages, calibration) if workspace else None
     watch("done", {"folder": str(folder) if folder else None, "seconds": found.seconds})
-    return Run(adapted, found.bundle, verdict, summary(found), pages, folder)
+    return Run(adapted, found.bundle, verdict, summary(found), pages, folder, calibration)
 
 
 @threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
@@ -232,48 +236,6 @@ def predict(model: Any, data: Data, **data_options: Any) -> Predictions:
     windows = open_windows(data, data_options, getattr(predictor, "spec", None))
     predictions: Predictions = predictor.predict(windows)
     return predictions
-
-
-def export(
-    model: Any,
-    *,
-    format: str = "onnx",
-    out: str | PathLike[str] | None = None,
-    key: bytes | None = None,
-) -> Bundle:
-    """Add a runtime's model to a run's bundle; write it if `out` is given, signed if `key` is.
-
-    Args:
-        format: name of an exporter, e.g. "onnx".
-        key: private ed25519 key.
-    """
-    source = model if isinstance(model, Bundle) else load(model)
-    packed: Bundle = find("exporters", format)().export(source)
-    if key is not None:
-        packed = bundle.sign(packed, key)
-    if out is not None:
-        bundle.write(Path(fspath(out)), packed)
-    return packed
-
-
-def load(path: str | PathLike[str] | Run, **options: Any) -> Bundle:
-    """The bundle of a run folder, or a bundle file; has `predict`.
-
-    Errors: `OptionError` ``model-missing``; `BundleError` when it is damaged.
-    """
-    if isinstance(path, Run):
-        return path.bundle
-    place = Path(fspath(path))
-    if place.is_dir():
-        place = place / MODEL
-    if not place.exists():
-        raise OptionError.of(
-            "model-missing",
-            f"{place}",
-            "there is no such file",
-            "the folder that adapt wrote (--out), or a bundle file",
-        )
-    return bundle.read(place, **options)
 
 
 def recommend(
@@ -452,10 +414,10 @@ def _curve(shipped: Row, compared: Comparison, seed: int, watch: Watch) -> list[
     )
 
 
-def _golden(windows: Windows) -> Array:
-    """A few windows of every class, spread over the training set."""
-    per_class = max(1, GOLDEN_WINDOWS // max(1, len(windows.classes)))
-    return windows.x[few_shot(windows, per_class, seed=0)][: 4 * GOLDEN_WINDOWS]
+def _spread(windows: Windows, count: int) -> Array:
+    """Windows of every class in equal numbers, spread over the training set."""
+    per_class = max(1, count // max(1, len(windows.classes)))
+    return windows.x[few_shot(windows, per_class, seed=0)][: 4 * count]
 
 
 def _decision(shipped: Row, compared: Comparison) -> Decision:
@@ -473,7 +435,7 @@ def _bundle(
         adapted.program,
         adapted.spec,
         adapted.classes,
-        golden=_golden(windows),
+        golden=_spread(windows, GOLDEN_WINDOWS),
         decision=decision,
         name=name,
         created=now(),
@@ -483,10 +445,13 @@ def _bundle(
     )
 
 
-def _write(workspace: Workspace, found: Findings, pages: Mapping[str, Any]) -> Path:
+def _write(
+    workspace: Workspace, found: Findings, pages: Mapping[str, Any], calibration: Array
+) -> Path:
     from edgegraft.evaluate.report import write_report
 
     bundle.write(workspace.folder / MODEL, found.bundle)
+    workspace.write(CALIBRATION, dump({"x": calibration}))
     workspace.write("recipe.toml", found.recipe.to_toml().encode())
     with writing(workspace.folder):
         write_report(pages, workspace.folder)

@@ -77,7 +77,7 @@ COMMANDS = {
         "edgegraft.cli.explain:explain",
         "Draw where in each picture a model saw what it says.",
     ),
-    "export": ("edgegraft.cli.ship:export", "Write the bundle of a run for a runtime."),
+    "export": ("edgegraft.cli.ship:export", "Write a model for a runtime or a microcontroller."),
     "verify": ("edgegraft.cli.ship:verify", "Re-compute the golden windows in each runtime."),
     "keys": ("edgegraft.cli.ship:keys", "Make keys that sign bundles."),
 }

@@ -40,7 +40,7 @@ def demo(out: Path, seed: int, as_json: bool) -> None:
     part are held out. Then the bundle is exported, verified in each runtime, and a stream of
     the held-out recordings is replayed through it. Uses no network.
     """
-    from edgegraft import workflow
+    from edgegraft import shipping, workflow
     from edgegraft_edge import runner
 
     began = time.perf_counter()
@@ -57,7 +57,7 @@ def demo(out: Path, seed: int, as_json: bool) -> None:
             resume=False,
         )
         watch("stage", {"name": "export"})
-        bundle = workflow.export(run, format="onnx", out=out / "model.onnx.egb")
+        bundle = shipping.export(run, format="onnx", out=out / "model.onnx.egb")
         watch("stage", {"name": "verify"})
         parities = runner.verify(bundle)
         watch("stage", {"name": "replay"})

@@ -34,10 +34,10 @@ def explain(
     Writes a PNG for each picture, from blue (little) over yellow to red (most), and index.json
     with what was said, how surely, and where its map is strongest.
     """
-    from edgegraft import workflow
+    from edgegraft import shipping
     from edgegraft.evaluate.where import write_maps
 
-    loaded = workflow.load(model)
+    loaded = shipping.load(model)
     windows = opened(data, given(options), loaded.spec)
     found = write_maps(loaded, windows, out, wanted=wanted, most=most)
 

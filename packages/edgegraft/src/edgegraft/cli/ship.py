@@ -15,38 +15,84 @@ COMMANDS = {"new": ("edgegraft.cli.ship:new_keys", "Make a pair of keys.")}
 
 
 @click.command()
-@click.argument("run", metavar="RUN", type=click.Path(exists=True, path_type=Path))
+@click.argument("run", metavar="RUN|BUNDLE", type=click.Path(exists=True, path_type=Path))
 @click.option("--format", "kind", default="onnx", show_default=True, help="Name of an exporter.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Bundle to write.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float", "int8"]),
+    help="int8 reads ranges from training windows that the run kept. Without it, as the model is.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Bundle to write; a folder for what is compiled, such as c.",
+)
 @click.option(
     "--key",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Private key that signs the bundle (see: edgegraft keys new).",
 )
+@click.option(
+    "-o",
+    "--option",
+    "texts",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Option of the exporter, e.g. opset=19; may be repeated.",
+)
 @json_option
-def export(run: Path, kind: str, out: Path, key: Path | None, as_json: bool) -> None:
-    """Write the bundle of a run for a runtime.
+def export(
+    run: Path,
+    kind: str,
+    precision: str | None,
+    out: Path,
+    key: Path | None,
+    texts: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Write a model for a runtime or a microcontroller.
 
-    Normalisation, backbone and head are inside the graph; the golden windows are computed in
-    the new runtime and compared before anything is written.
+    Normalisation, backbone and head are inside; the golden windows are computed in the new
+    runtime and compared before anything is written.
     """
-    from edgegraft import workflow
+    from edgegraft import catalog, shipping
+    from edgegraft.cli.options import options_of
+    from edgegraft.cli.progress import Progress
     from edgegraft_edge.signing import read_private
 
-    bundle = workflow.export(run, format=kind, out=out, key=read_private(key) if key else None)
-    size_kib = out.stat().st_size / 1024
+    with Progress() as watch:
+        bundle = shipping.export(
+            run,
+            format=kind,
+            precision=precision,  # type: ignore[arg-type]
+            out=out,
+            key=read_private(key) if key else None,
+            options=options_of(catalog.find("exporters", kind), texts),
+            watch=watch,
+        )
+    files = [out] if out.is_file() else [path for path in out.rglob("*") if path.is_file()]
+    size_kib = sum(path.stat().st_size for path in files) / 1024
     found = {
         "bundle": str(out),
         "format": kind,
+        "precision": bundle.precision,
         "runtimes": list(bundle.runtimes),
         "size_kib": round(size_kib, 1),
         "signed_by": bundle.signed_by or None,
     }
-    write(found, as_json, lambda: click.echo(f"bundle    {out}  ({show(size_kib)} KiB)"))
+    what = "bundle" if out.is_file() else "folder"
+    write(found, as_json, lambda: click.echo(f"{what:9} {out}  ({show(size_kib)} KiB)"))
 
 
 @click.command()
 @click.argument("bundle", metavar="BUNDLE", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    help="Also, or only, in this runtime: one of the bundle's, or c, c-m0plus, c-m4, c-m7, c-m55.",
+)
 @click.option(
     "--key",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -54,18 +100,19 @@ def export(run: Path, kind: str, out: Path, key: Path | None, as_json: bool) -> 
 )
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, bundle: Path, key: Path | None, as_json: bool) -> None:
+def verify(
+    ctx: click.Context, bundle: Path, targets: tuple[str, ...], key: Path | None, as_json: bool
+) -> None:
     """Re-compute the golden windows in each runtime.
 
     Checks every checksum first, and the signature where a key is given. Exit code 1 when a
     runtime disagrees.
     """
-    from edgegraft import workflow
-    from edgegraft_edge import runner
+    from edgegraft import shipping
     from edgegraft_edge.signing import read_public
 
-    checked = workflow.load(bundle, key=read_public(key) if key else None)
-    rows = [row.as_dict() for row in runner.verify(checked)]
+    checked = shipping.load(bundle, key=read_public(key) if key else None)
+    rows = [row.as_dict() for row in shipping.verify(checked, targets)]
     found = {
         "ok": all(row["ok"] for row in rows),
         "signed_by": checked.signed_by or None,

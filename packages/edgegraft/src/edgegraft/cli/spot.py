@@ -49,13 +49,13 @@ def spot(
     threshold, which share of the words is missed and how many are heard in an hour that were not
     said, and chooses the threshold.
     """
-    from edgegraft import workflow
+    from edgegraft import shipping
     from edgegraft.data.dataset import open_like
     from edgegraft.evaluate.spotting import Spotting, choose_threshold, det_plot
     from edgegraft.evaluate.spotting import spot as score
     from edgegraft_edge.files import replace_file
 
-    loaded = workflow.load(model)
+    loaded = shipping.load(model)
     dataset = open_like(data, loaded.spec, **given(options))
     words = tuple(word.strip() for word in keywords.split(",") if word.strip())
     curve = score(loaded, dataset.recordings, Spotting(words, tolerance_s, smooth, hold_off_s))

@@ -30,10 +30,10 @@ PLACES = ("window", "recording", "start_s")
 @json_option
 def evaluate(model: Path, data: str, outside: str | None, as_json: bool, **options: Any) -> None:
     """Score a run or a bundle on labelled data, and on what it should not know."""
-    from edgegraft import workflow
+    from edgegraft import shipping, workflow
     from edgegraft.evaluate.out_of_scope import judge
 
-    loaded = workflow.load(model)
+    loaded = shipping.load(model)
     windows = opened(data, given(options), loaded.spec)
     found = workflow.evaluate(loaded, windows).as_dict()
     if outside:
@@ -67,10 +67,10 @@ def predict(model: Path, data: str, out: Path, as_json: bool, **options: Any) ->
 
     With the recording that it was cut from, and where it starts there.
     """
-    from edgegraft import workflow
+    from edgegraft import shipping, workflow
     from edgegraft_edge.files import replace_file
 
-    loaded = workflow.load(model)
+    loaded = shipping.load(model)
     windows = opened(data, given(options), loaded.spec)
     predictions = workflow.predict(loaded, windows)
     labels = predictions.labels.tolist()
