@@ -16,6 +16,12 @@ CONV, DEPTHWISE, DENSE, POOL, SOFTMAX, CUSTOM, WHILE, RELU, RESHAPE = (
     22,
 )
 
+OPTIONS = {
+    3: 1, 4: 2, 1: 5, 17: 5, 9: 8, 25: 9, 2: 10, 0: 11, 22: 17, 18: 21, 34: 22, 39: 26, 40: 27,
+    43: 30, 45: 32, 70: 52, 98: 75,
+}  # fmt: skip
+"""Operator -> number of the kind of its options, where a runtime reads them."""
+
 
 def tensor(name, shape, kind="f", data=None, scale=(), zero=(), axis=0):
     return {
@@ -30,7 +36,7 @@ def tensor(name, shape, kind="f", data=None, scale=(), zero=(), axis=0):
 
 
 def operator(code, inputs, outputs, options=(), custom=""):
-    """`options` are (field, form, value), form "b", "i" or "f"."""
+    """`options` are (field, form, value), form "b", "i", "f", or "v" of a list of "i"."""
     return {"code": code, "in": inputs, "out": outputs, "options": options, "custom": custom}
 
 
@@ -94,10 +100,27 @@ def write(tensors, operators, inputs, outputs, metadata=None):
     written = []
     for o in operators:
         read, give = (_vector(b, o[key], 4, b.PrependInt32) for key in ("in", "out"))
-        options = _table(b, list(o["options"]))
+        options = _table(
+            b,
+            [
+                (field, "o", _vector(b, value, 4, b.PrependInt32))
+                if form == "v"
+                else (field, form, value)
+                for field, form, value in o["options"]
+            ],
+        )
         index = codes.index((o["code"], o["custom"]))
         written.append(
-            _table(b, [(0, "I", index), (1, "o", read), (2, "o", give), (4, "o", options)])
+            _table(
+                b,
+                [
+                    (0, "I", index),
+                    (1, "o", read),
+                    (2, "o", give),
+                    (3, "b", OPTIONS.get(o["code"], 0)),
+                    (4, "o", options),
+                ],
+            )
         )
     operators_at = _tables(b, written)
     ends = [_vector(b, each, 4, b.PrependInt32) for each in (inputs, outputs)]

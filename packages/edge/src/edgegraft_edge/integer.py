@@ -7,6 +7,8 @@ program holds scales only and every runtime derives the same integers. Channels 
 integer kernels want them.
 
 These functions are the reference: the C of a microcontroller must give the same bits.
+Convolutions round twice (`scaled`) and matrices once (`scaled_once`), each as LiteRT's reference
+kernel of that operator does: a network of ten matrices drifts by two steps otherwise.
 
 Sources: Jacob et al., Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference, CVPR 2018; the rounding (twice, halves away from zero and then
@@ -73,6 +75,22 @@ def scaled(x: Array, multiplier: Array | int, shift: Array | int) -> Array:
     mask = (np.int64(1) << right) - 1
     threshold = (mask >> 1) + (high < 0)
     return np.asarray((high >> right) + ((high & mask) > threshold))
+
+
+def scaled_once(x: Array, multiplier: Array | int, shift: Array | int) -> Array:
+    """``x * multiplier * 2**(shift - 31)`` in integers, rounded once, halves away from zero.
+
+    Args:
+        x: integers of up to 32 bits, any shape; multiplier and shift broadcast with it.
+
+    Returns: int64 of that shape.
+
+    >>> scaled_once(np.array([-3, -1, 1, 3]), *fixed_point(0.5)).tolist()
+    [-2, -1, 1, 2]
+    """
+    x, right = np.asarray(x, np.int64), 31 - np.asarray(shift, np.int64)
+    product = np.abs(x) * np.asarray(multiplier, np.int64) + (np.int64(1) << (right - 1))
+    return np.asarray(np.sign(x) * (product >> right))
 
 
 def _bounded(x: Array, low: int, high: int) -> Array:
@@ -184,12 +202,12 @@ def dense_int8(
 ) -> Array:
     """x int8 (n, ..., c_in) -> int8 (n, ..., c_out); weight int8 (c_out, c_in).
 
-    The rest is as in `conv2d_int8`.
+    The rest is as in `conv2d_int8`, but for the rounding: once.
     """
     exact: type = np.float32 if weight.shape[1] <= _EXACT_FLOAT32 else np.float64
     sums = (x.astype(exact) - exact(x_zero)) @ weight.T.astype(exact)
     factors = float(x_scale) * weight_scale.astype(np.float64) / float(scale)
-    found = scaled(sums.astype(np.int64) + bias, *fixed_points(factors))
+    found = scaled_once(sums.astype(np.int64) + bias, *fixed_points(factors))
     return _bounded(found + zero, low, high)
 
 
@@ -252,8 +270,21 @@ def mean_int8(
     """Mean of int8 values over axes -> int8."""
     count = int(np.prod([x.shape[axis] for axis in axes]))
     sums = (x.astype(np.int64) - x_zero).sum(axis=tuple(axes), keepdims=keepdims)
-    multiplier, shift = fixed_point(float(x_scale) / (float(scale) * count))
+    multiplier, shift = mean_factor(x_scale, scale, count)
     return _bounded(scaled(sums, multiplier, shift) + zero, LOWEST, HIGHEST)
+
+
+def mean_factor(x_scale: float, scale: float, count: int) -> tuple[int, int]:
+    """(multiplier, shift) from a sum of `count` values to their mean.
+
+    The factor between the scales, divided by the count in integers, as the kernels do.
+
+    >>> mean_factor(0.5, 0.5, 3)
+    (715827882, 0)
+    """
+    multiplier, shift = fixed_point(float(x_scale) / float(scale))
+    more = min(count.bit_length() - 1, 32, 31 + shift)
+    return (multiplier << more) // count, shift - more
 
 
 def average_pool_int8(

@@ -137,6 +137,20 @@ def _conv_int8() -> Program:
     return draft.finish(draft.add("dequantize", found, scale=1.0, zero=0))
 
 
+def _dense_int8() -> Program:
+    """The last row of weights gives halves of steps, so that rounding shows."""
+    draft = Draft()
+    eight = draft.add("quantize", "x", scale=0.03125, zero=-4)
+    weight = _steps(4, 20)
+    weight[3] = _RNG.integers(-1, 2, 20)
+    bias = _RNG.integers(-900, 900, 4).astype(np.int32)
+    weight_scale = np.array([0.01, 0.02, 0.004, 0.5], np.float32)
+    scales = {"x_scale": 0.03125, "x_zero": -4, "scale": 0.03125, "zero": 9, "low": -100}
+    bias[3] = 7
+    found = draft.add("dense_int8", eight, weight, bias, weight_scale, **scales)
+    return draft.finish(draft.add("dequantize", found, scale=1.0, zero=0))
+
+
 def _average() -> Program:
     draft = Draft()
     eight = draft.add("quantize", "x", scale=0.03, zero=-4)
@@ -198,17 +212,7 @@ CASES: Mapping[str, Program] = MappingProxyType(
         "dequantize": _round_trip(),
         "requantize": _eight("requantize", x_scale=0.03, x_zero=-4, scale=0.05, zero=9),
         "conv2d_int8": _conv_int8(),
-        "dense_int8": _eight(
-            "dense_int8",
-            _steps(4, 20),
-            _RNG.integers(-900, 900, 4).astype(np.int32),
-            np.array([0.01, 0.02, 0.004, 0.03], np.float32),
-            x_scale=0.03,
-            x_zero=-4,
-            scale=0.05,
-            zero=9,
-            low=-100,
-        ),
+        "dense_int8": _dense_int8(),
         "add_int8": _both("add_int8"),
         "mul_int8": _both("mul_int8"),
         "mean_int8": _eight("mean_int8", axes=[2], x_scale=0.03, x_zero=-4, scale=0.01, zero=3),

@@ -10,11 +10,9 @@ Source: the TensorFlow Lite schema, version 3, and the semantics of its referenc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,35 +20,13 @@ from edgegraft.zoo.backbone import BackboneCard
 from edgegraft.zoo.file_transcript import FileModel, Node
 from edgegraft.zoo.graph import Graph
 from edgegraft.zoo.graph_file import file_card, of_bytes
+from edgegraft.zoo.tflite_graph import DTYPES, code_of, node_of
 from edgegraft.zoo.tflite_operators import WRITERS
 from edgegraft.zoo.tflite_tables import Table, damaged
 from edgegraft_edge.errors import ModelError
 from edgegraft_edge.signal import Array
 
-_DTYPES: Mapping[int, np.dtype[Any]] = {
-    0: np.dtype(np.float32),
-    1: np.dtype(np.float16),
-    2: np.dtype(np.int32),
-    3: np.dtype(np.uint8),
-    4: np.dtype(np.int64),
-    7: np.dtype(np.int16),
-    9: np.dtype(np.int8),
-}
 _SMALLEST = {3: 0, 7: -32768, 9: -128}
-_CODES = {
-    0: "ADD", 1: "AVERAGE_POOL_2D", 2: "CONCATENATION", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D",
-    6: "DEQUANTIZE", 9: "FULLY_CONNECTED", 11: "L2_NORMALIZATION", 14: "LOGISTIC", 16: "LSTM",
-    17: "MAX_POOL_2D", 18: "MUL", 19: "RELU", 20: "RELU_N1_TO_1", 21: "RELU6", 22: "RESHAPE",
-    23: "RESIZE_BILINEAR", 25: "SOFTMAX", 27: "SVDF", 28: "TANH", 32: "CUSTOM", 34: "PAD",
-    36: "GATHER", 39: "TRANSPOSE", 40: "MEAN", 41: "SUB", 42: "DIV", 43: "SQUEEZE",
-    44: "UNIDIRECTIONAL_SEQUENCE_LSTM", 45: "STRIDED_SLICE", 47: "EXP", 49: "SPLIT",
-    50: "LOG_SOFTMAX", 53: "CAST", 54: "PRELU", 55: "MAXIMUM", 57: "MINIMUM", 59: "NEG",
-    65: "SLICE", 67: "TRANSPOSE_CONV", 70: "EXPAND_DIMS", 73: "LOG", 74: "SUM", 75: "SQRT",
-    76: "RSQRT", 77: "SHAPE", 78: "POW", 82: "REDUCE_MAX", 83: "PACK", 89: "REDUCE_MIN",
-    92: "SQUARE", 97: "RESIZE_NEAREST_NEIGHBOR", 98: "LEAKY_RELU", 99: "SQUARED_DIFFERENCE",
-    101: "ABS", 102: "SPLIT_V", 114: "QUANTIZE", 117: "HARD_SWISH", 118: "IF", 119: "WHILE",
-    126: "BATCH_MATMUL", 150: "GELU",
-}  # fmt: skip
 _MAX_AXES = 8
 
 
@@ -79,10 +55,10 @@ def read_tflite(data: bytes) -> FileModel:
         raise damaged("no network in it")
     buffers = list(model.tables(4))
     tensors = _Tensors(list(graph.tables(0)), buffers)
-    codes = [_code(each) for each in model.tables(1)]
-    nodes = tuple(_node(each, codes, tensors) for each in graph.tables(3))
-    given = [int(index) for index in graph.array(1, _DTYPES[2])]
-    outputs = tuple(tensors.name(int(index)) for index in graph.array(2, _DTYPES[2]))
+    codes = [code_of(each) for each in model.tables(1)]
+    nodes = tuple(node_of(each, codes, tensors.name) for each in graph.tables(3))
+    given = [int(index) for index in graph.array(1, DTYPES[2])]
+    outputs = tuple(tensors.name(int(index)) for index in graph.array(2, DTYPES[2]))
     inputs = [index for index in given if tensors.name(index) not in tensors.constants]
     if len(inputs) != 1 or not outputs:
         raise ModelError.of(
@@ -143,7 +119,7 @@ class _Tensors:
 
     def shape(self, index: int) -> tuple[int, ...]:
         """The shape of a value, -1 where it is open."""
-        shape, signature = (self._tables[index].array(field, _DTYPES[2]) for field in (0, 7))
+        shape, signature = (self._tables[index].array(field, DTYPES[2]) for field in (0, 7))
         return tuple(int(n) for n in (signature if len(signature) == len(shape) else shape))
 
     def scale(self, index: int) -> tuple[float, float] | None:
@@ -153,7 +129,7 @@ class _Tensors:
         kind = table.integer(1, "<b")
         if quantised is None or kind not in _SMALLEST:
             return None
-        scales, zeros = quantised.array(2, _DTYPES[0]), quantised.array(3, _DTYPES[4])
+        scales, zeros = quantised.array(2, DTYPES[0]), quantised.array(3, DTYPES[4])
         if len(scales) != 1 or not np.isfinite(scales[0]) or scales[0] <= 0:
             return None
         zero = float(zeros[0]) if len(zeros) else 0.0
@@ -164,22 +140,22 @@ class _Tensors:
         if buffer >= len(self._buffers):
             raise damaged(f"a buffer {buffer} of {len(self._buffers)}")
         kind = table.integer(1, "<b")
-        data = self._buffers[buffer].array(0, _DTYPES[3]) if buffer else np.zeros(0, np.uint8)
-        shape = tuple(int(n) for n in table.array(0, _DTYPES[2]))
+        data = self._buffers[buffer].array(0, DTYPES[3]) if buffer else np.zeros(0, np.uint8)
+        shape = tuple(int(n) for n in table.array(0, DTYPES[2]))
         if not len(data):
             quantised = table.table(4)
             if quantised is not None and kind in _SMALLEST:
-                scales, zeros = quantised.array(2, _DTYPES[0]), quantised.array(3, _DTYPES[4])
+                scales, zeros = quantised.array(2, DTYPES[0]), quantised.array(3, DTYPES[4])
                 if len(scales) == 1 and len(zeros) == 1:
                     self.floors[name] = float(scales[0]) * (_SMALLEST[kind] - float(zeros[0]))
             return
-        if kind not in _DTYPES or table.table(6) is not None:
+        if kind not in DTYPES or table.table(6) is not None:
             return  # text, sparse and packed weights: what reads them is refused
         if len(shape) > _MAX_AXES or min(shape, default=1) < 0:
             raise damaged(f"a constant {name!r} of shape {shape}")
-        if prod(shape) * _DTYPES[kind].itemsize != len(data):
+        if prod(shape) * DTYPES[kind].itemsize != len(data):
             raise damaged(f"{len(data)} bytes for the constant {name!r} of shape {shape}")
-        array = np.frombuffer(data.tobytes(), _DTYPES[kind].newbyteorder("<")).reshape(shape)
+        array = np.frombuffer(data.tobytes(), DTYPES[kind].newbyteorder("<")).reshape(shape)
         self.constants[name] = _numbers(array, kind, table.table(4))
 
 
@@ -193,10 +169,10 @@ def _numbers(array: Array, kind: int, quantised: Table | None) -> Array:
                 raise damaged("weights that are no numbers")
             found = np.clip(found, np.finfo(np.float32).min, np.finfo(np.float32).max)
         return found
-    scales = quantised.array(2, _DTYPES[0]) if quantised else np.zeros(0)
+    scales = quantised.array(2, DTYPES[0]) if quantised else np.zeros(0)
     if quantised is None or not len(scales):
         return array.astype(np.int64)
-    zeros = quantised.array(3, _DTYPES[4]).astype(np.float64)
+    zeros = quantised.array(3, DTYPES[4]).astype(np.float64)
     axis = quantised.integer(6)
     if not np.isfinite(scales).all():
         raise damaged("scales that are no numbers")
@@ -210,93 +186,6 @@ def _numbers(array: Array, kind: int, quantised: Table | None) -> Array:
     zero = zeros.reshape(form) if len(zeros) > 1 else (zeros[0] if len(zeros) else 0.0)
     scaled = (array.astype(np.float64) - zero) * scales.astype(np.float64).reshape(form)
     return np.asarray(scaled, np.float32)
-
-
-def _code(table: Table) -> str:
-    old, new = table.integer(0, "<b"), table.integer(3)
-    code = max(old, new)
-    if code == 32:
-        return f"CUSTOM {table.text(1)[:40]}"
-    return _CODES.get(code, f"OPERATOR_{code}")
-
-
-def _node(table: Table, codes: list[str], tensors: _Tensors) -> Node:
-    index = table.integer(0, "<I")
-    if index >= len(codes):
-        raise damaged(f"an operator {index} of {len(codes)}")
-    inputs, outputs = (
-        tuple(tensors.name(int(i)) for i in table.array(field, _DTYPES[2])) for field in (1, 2)
-    )
-    if not outputs or not outputs[0]:
-        raise damaged("an operator that gives nothing")
-    options = table.table(4)
-    read = _OPTIONS.get(codes[index])
-    attrs = read(options or Table(b"\4\0\4\0\4\0\0\0", 4)) if read else {}
-    return Node(codes[index], inputs, outputs, attrs)
-
-
-# -- options of operators, by the number of their field in the schema
-
-
-def _conv_options(table: Table) -> dict[str, Any]:
-    return {
-        "same": table.integer(0, "<b") == 0,
-        "stride": [table.integer(2), table.integer(1)],
-        "dilation": [table.integer(5, default=1), table.integer(4, default=1)],
-        "fused": table.integer(3, "<b"),
-    }
-
-
-def _depthwise_options(table: Table) -> dict[str, Any]:
-    return {
-        "same": table.integer(0, "<b") == 0,
-        "stride": [table.integer(2), table.integer(1)],
-        "dilation": [table.integer(6, default=1), table.integer(5, default=1)],
-        "fused": table.integer(4, "<b"),
-    }
-
-
-def _pool_options(table: Table) -> dict[str, Any]:
-    return {
-        "same": table.integer(0, "<b") == 0,
-        "stride": [table.integer(2), table.integer(1)],
-        "kernel": [table.integer(4), table.integer(3)],
-        "fused": table.integer(5, "<b"),
-    }
-
-
-def _fused(field: int) -> Callable[[Table], dict[str, Any]]:
-    return lambda table: {"fused": table.integer(field, "<b")}
-
-
-_OPTIONS: Mapping[str, Callable[[Table], dict[str, Any]]] = {
-    "CONV_2D": _conv_options,
-    "DEPTHWISE_CONV_2D": _depthwise_options,
-    "AVERAGE_POOL_2D": _pool_options,
-    "MAX_POOL_2D": _pool_options,
-    "FULLY_CONNECTED": lambda table: {
-        "fused": table.integer(0, "<b"),
-        "shuffled": table.integer(1, "<b"),
-        "keep": bool(table.integer(2, "<b")),
-    },
-    "ADD": _fused(0),
-    "SUB": _fused(0),
-    "MUL": _fused(0),
-    "DIV": _fused(0),
-    "SOFTMAX": lambda table: {"beta": float(table.number(0, "<f", 0.0))},
-    "CONCATENATION": lambda table: {"axis": table.integer(0), "fused": table.integer(1, "<b")},
-    **{
-        name: (lambda table: {"keep": bool(table.integer(0, "<b"))})
-        for name in ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN")
-    },
-    "RESHAPE": lambda table: {"shape": [int(n) for n in table.array(0, _DTYPES[2])][:64]},
-    "SQUEEZE": lambda table: {"axes": [int(n) for n in table.array(0, _DTYPES[2])][:64]},
-    "LEAKY_RELU": lambda table: {"slope": float(table.number(0, "<f", 0.0))},
-    "BATCH_MATMUL": lambda table: {
-        "turned": bool(table.integer(0, "<b")) or bool(table.integer(1, "<b"))
-    },
-    "STRIDED_SLICE": lambda table: {"masks": [table.integer(field) for field in range(5)]},
-}
 
 
 # -- what the file says of pixels
@@ -328,7 +217,7 @@ def _with_metadata(found: FileModel, model: Table, buffers: list[Table]) -> File
         index = entry.integer(1, "<I")
         if entry.text(0) != "TFLITE_METADATA" or index >= len(buffers):
             continue
-        data = buffers[index].array(0, _DTYPES[3]).tobytes()
+        data = buffers[index].array(0, DTYPES[3]).tobytes()
         if data[4:8] != b"M001":
             continue
         told = Table.root(data)
@@ -346,7 +235,7 @@ def _with_normalisation(found: FileModel, tensor: Table) -> FileModel:
         if unit.integer(0, "<B") != 1 or options is None or found.pixels is not None:
             continue
         mean, scale = (
-            tuple(float(n) for n in options.array(field, _DTYPES[0])[:4]) for field in (0, 1)
+            tuple(float(n) for n in options.array(field, DTYPES[0])[:4]) for field in (0, 1)
         )
         if mean and len(mean) == len(scale) and np.isfinite([*mean, *scale]).all() and all(scale):
             return replace(found, pixels=(mean, scale))
