@@ -242,6 +242,11 @@ def _table() -> Mapping[str, Callable[..., Any]]:
     }
 
 
+def torch_functions() -> Mapping[str, Callable[..., Any]]:
+    """Primitive -> torch function, of tensors and the attributes of the primitive."""
+    return _table()
+
+
 def torch_primitives() -> frozenset[str]:
     """Names of the primitives that torch runs here."""
     return frozenset(_table())
