@@ -18,7 +18,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edgegraft_edge import __version__, backends, signing
+from edgegraft_edge import __version__, signing
 from edgegraft_edge.bundle import Bundle, read
 from edgegraft_edge.decision import Decision, Event
 from edgegraft_edge.errors import DataError, EdgegraftError, OptionError, nearest
@@ -33,7 +33,7 @@ from edgegraft_edge.items import (
 )
 from edgegraft_edge.picture import SUFFIXES
 from edgegraft_edge.rows import TIME_UNITS, Rows
-from edgegraft_edge.runner import Runner, verify
+from edgegraft_edge.runner import Choice, Runner, agreed, pick, verify
 from edgegraft_edge.signal import ImageSpec, TextSpec, WindowSpec, series_spec
 from edgegraft_edge.sound import ENCODINGS, SoundStream, encoding_of
 
@@ -68,13 +68,13 @@ def _run(arguments: argparse.Namespace) -> int:
         for entry in fields(Decision)
         if (value := getattr(arguments, entry.name)) is not None
     }
-    backend = _backend(arguments.backend, bundle)
+    choice = _choice(arguments.backend, bundle)
     if isinstance(bundle.spec, ImageSpec | TextSpec):
-        return _run_items(bundle, backend, options, arguments)
+        return _run_items(bundle, choice, options, arguments)
     with _source(arguments.source) as source:
         rows = _reader(source, series_spec(bundle.spec), arguments)
         decision = replace(bundle.decision, **options)
-        runner = Runner(bundle, backend, rate_hz=arguments.rate_hz, decision=decision)
+        runner = Runner(bundle, choice.runtime, rate_hz=arguments.rate_hz, decision=decision)
         code = 0
         try:
             _stream(rows, runner, arguments.replay)
@@ -85,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if rows.account.rows == 0 and code == 0:
         found = "a header without rows" if isinstance(rows, Rows) else "sound without a sample"
         raise DataError.of("rows-missing", found, "there is nothing to classify", "add rows")
-    _summary(rows, runner, backend, arguments.json)
+    _summary(rows, runner, choice, arguments.json)
     return code
 
 
@@ -108,7 +108,7 @@ def _reader(source: Any, spec: WindowSpec, arguments: argparse.Namespace) -> Row
 
 
 def _run_items(
-    bundle: Bundle, backend: str, options: dict[str, Any], arguments: argparse.Namespace
+    bundle: Bundle, choice: Choice, options: dict[str, Any], arguments: argparse.Namespace
 ) -> int:
     _refuse_time(arguments)
     place, code = Path(arguments.source or "-"), 0
@@ -116,7 +116,8 @@ def _run_items(
         film = isinstance(bundle.spec, ImageSpec) and source is not None and is_film(source)
         film = film and place.suffix.lower() not in SUFFIXES  # a file with a thumbnail is no film
         decision = replace(bundle.decision if film else by_itself(bundle.decision), **options)
-        items = Items(bundle, backend, decision=decision, rate_hz=arguments.rate_hz or 1.0)
+        rate_hz = arguments.rate_hz or 1.0
+        items = Items(bundle, choice.runtime, decision=decision, rate_hz=rate_hz)
         if isinstance(bundle.spec, TextSpec):
             if source is None:
                 raise DataError.of(
@@ -138,7 +139,7 @@ def _run_items(
         raise DataError.of(
             "items-missing", str(place), "it holds no picture or sentence", "check the path"
         )
-    _item_summary(items, backend, arguments.json)
+    _item_summary(items, choice, arguments.json)
     return code or (DataError.exit_code if counters.unreadable == counters.items else 0)
 
 
@@ -162,10 +163,10 @@ def _each(found: Iterator[Item], items: Items, speed: float | None) -> None:
             print(json.dumps(event.as_dict()), flush=True)
 
 
-def _item_summary(items: Items, backend: str, as_json: bool) -> None:
+def _item_summary(items: Items, choice: Choice, as_json: bool) -> None:
     counters = items.counters
     if as_json:
-        print(json.dumps({"summary": {**counters.as_dict(), "backend": backend}}))
+        print(json.dumps({"summary": {**counters.as_dict(), **_said(choice)}}))
         return
     for code, fault in counters.faults.items():
         text = f"[{code}] {fault.count} items, the first {fault.found}"
@@ -173,6 +174,7 @@ def _item_summary(items: Items, backend: str, as_json: bool) -> None:
     counts = {"cut": counters.cut, "unsure": counters.unsure, "events": counters.events}
     seen = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
     print(f"{counters.items} items, {counters.unreadable} unreadable; {seen}", file=sys.stderr)
+    print(choice, file=sys.stderr)
 
 
 def _stream(rows: Rows | SoundStream, runner: Runner, speed: float | None) -> None:
@@ -197,10 +199,10 @@ def _say(event: Event) -> None:
     print(json.dumps(event.as_dict()), flush=True)
 
 
-def _summary(rows: Rows | SoundStream, runner: Runner, backend: str, as_json: bool) -> None:
+def _summary(rows: Rows | SoundStream, runner: Runner, choice: Choice, as_json: bool) -> None:
     counters, account = runner.counters, rows.account
     if as_json:
-        summary = {**account.as_dict(), **counters.as_dict(), "backend": backend}
+        summary = {**account.as_dict(), **counters.as_dict(), **_said(choice)}
         print(json.dumps({"summary": summary}))
         return
     for code, fault in account.faults.items():
@@ -210,17 +212,21 @@ def _summary(rows: Rows | SoundStream, runner: Runner, backend: str, as_json: bo
         f"{name.replace('_', ' ')} {value}" for name, value in counters.as_dict().items() if value
     )
     print(f"{account.rows} rows, {account.malformed} malformed; {seen}", file=sys.stderr)
+    print(choice, file=sys.stderr)
+
+
+def _said(choice: Choice) -> dict[str, Any]:
+    return {"backend": choice.runtime, "passed_over": dict(choice.passed)}
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     bundle = _open(arguments)
     chosen = None if arguments.backend == "auto" else [arguments.backend]
     found = verify(bundle, chosen, tolerance=arguments.tolerance)
-    wrong = [one for one in found if one.status in ("differs", "failed")]
-    wrong += [one for one in found if chosen and one.status == "absent"]
+    ok = agreed(found, chosen)
     if arguments.json:
         runtimes = [one.as_dict() for one in found]
-        print(json.dumps({"ok": not wrong, "signed_by": bundle.signed_by, "runtimes": runtimes}))
+        print(json.dumps({"ok": ok, "signed_by": bundle.signed_by, "runtimes": runtimes}))
     else:
         for one in found:
             figures = (
@@ -230,7 +236,7 @@ def _verify(arguments: argparse.Namespace) -> int:
             text = figures if one.n_windows else one.reason
             print(f"{one.runtime:10} {one.status:8} {text}")
         print(_signature_line(bundle))
-    return 1 if wrong else 0
+    return 0 if ok else 1
 
 
 def _info(arguments: argparse.Namespace) -> int:
@@ -260,11 +266,8 @@ def _open(arguments: argparse.Namespace) -> Bundle:
     return read(arguments.bundle, key=key, require_signature=arguments.require_signature)
 
 
-def _backend(wanted: str, bundle: Bundle) -> str:
-    if wanted != "auto":
-        return wanted
-    onnx = "onnx" in bundle.runtimes and backends.importable("onnxruntime")
-    return "onnx" if onnx else "numpy"
+def _choice(wanted: str, bundle: Bundle) -> Choice:
+    return pick(bundle) if wanted == "auto" else Choice(wanted, {})
 
 
 def _source(name: str | None) -> Any:
@@ -352,7 +355,9 @@ def _parser() -> argparse.ArgumentParser:
         )
     check = _command(commands, "verify", _verify, "compare each runtime with the golden windows")
     check.add_argument(
-        "--tolerance", type=float, default=1e-3, help="largest difference of a probability"
+        "--tolerance",
+        type=float,
+        help="largest difference of a probability (default: 0.001; two steps of an int8 output)",
     )
     _add_backend(check)
     _command(commands, "info", _info, "show the card, the manifest and who signed")
@@ -375,7 +380,10 @@ def _command(commands: Any, name: str, function: Any, summary: str) -> argparse.
 
 def _add_backend(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--backend", default="auto", help="auto, numpy, onnx, or another that is installed"
+        "--backend",
+        default="auto",
+        help="litert, onnx, executorch, numpy or another that is installed; auto takes the first "
+        "of these that bundle and machine have, and verifies all",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -15,11 +15,15 @@ from edgegraft_edge.bundle import Bundle, score
 from edgegraft_edge.clock import DRIFT, MAX_DRIFT, Clock
 from edgegraft_edge.decision import Decider, Decision, Event
 from edgegraft_edge.errors import DataError, EdgegraftError, OptionError
-from edgegraft_edge.program import split
+from edgegraft_edge.integer import SOFTMAX_SCALE
+from edgegraft_edge.program import Program, split
 from edgegraft_edge.signal import Array, Channel, series_spec
 from edgegraft_edge.windowing import Ring, bind
 
 TOLERANCE = 1e-3
+STEPS = 2
+PREFERRED = ("litert", "onnx", "executorch")
+"""Runtimes in the order that a device takes them; others follow by name, then ``numpy``."""
 
 
 @dataclass
@@ -199,6 +203,48 @@ def open_model(bundle: Bundle, backend: str | backends.Backend) -> backends.Run:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """The runtime that a device takes for a bundle.
+
+    Attributes:
+        runtime: its name.
+        passed: runtimes that would have come before it -> why they were not taken.
+    """
+
+    runtime: str
+    passed: Mapping[str, str]
+
+    def __str__(self) -> str:
+        names: dict[str, list[str]] = {}
+        for name, reason in self.passed.items():
+            names.setdefault(reason, []).append(name)
+        why = "; ".join(f"{', '.join(those)}: {reason}" for reason, those in names.items())
+        return f"runtime {self.runtime}" + (f" ({why})" if why else "")
+
+
+def pick(bundle: Bundle) -> Choice:
+    """The first runtime for which the bundle has a model that opens on this machine.
+
+    In the order of `PREFERRED`; ``numpy`` is last, since every bundle runs in it.
+    """
+    known = [name for name in backends.names() if name != "numpy"]
+    order = [*(n for n in PREFERRED if n in known), *(n for n in known if n not in PREFERRED)]
+    passed = {}
+    for name in order:
+        if name not in bundle.manifest.models:
+            passed[name] = "not in the bundle"
+            continue
+        try:
+            open_model(bundle, name)
+        except EdgegraftError as error:
+            absent = error.code == "extra-missing"
+            passed[name] = "not installed" if absent else str(error)
+        else:
+            return Choice(name, passed)
+    return Choice("numpy", passed)
+
+
+@dataclass(frozen=True)
 class Parity:
     """How one runtime compares with the golden windows.
 
@@ -228,16 +274,35 @@ class Parity:
         return {**asdict(self), "ok": self.ok}
 
 
+def tolerance_of(program: Program) -> float:
+    """The largest difference of a probability that rounding explains.
+
+    `TOLERANCE` for a float program. Integer kernels that round elsewhere give values one step
+    apart, so for an integer program it is two steps of its output; where a softmax makes the
+    output, also what two steps of each of its inputs, all to the worse side, make of it.
+    """
+    outputs = [op.attrs["scale"] for op in program.ops if op.kind == "dequantize"]
+    if not outputs:
+        return TOLERANCE
+    softmax = [op for op in program.ops if op.kind in ("softmax", "softmax_int8")]
+    if not softmax:
+        return max(TOLERANCE, STEPS * float(outputs[-1]))
+    step = float(softmax[-1].attrs.get("x_scale", outputs[-1]))
+    return max(TOLERANCE, STEPS * (SOFTMAX_SCALE + step / 2))
+
+
 def verify(
-    bundle: Bundle, backends: Sequence[str] | None = None, *, tolerance: float = TOLERANCE
+    bundle: Bundle, backends: Sequence[str] | None = None, *, tolerance: float | None = None
 ) -> tuple[Parity, ...]:
     """Compute the golden windows in each runtime and compare.
 
     Args:
         backends: names of runtimes; None for all the bundle has a model for.
-        tolerance: largest difference of a probability that passes. Labels must agree too,
-            except where the golden probabilities themselves are closer than twice this.
+        tolerance: largest difference of a probability that passes; None for `tolerance_of`.
+            Labels must agree too, except where the golden probabilities themselves are closer
+            than twice this.
     """
+    tolerance = tolerance_of(bundle.program) if tolerance is None else tolerance
     return tuple(_parity(bundle, name, tolerance) for name in backends or bundle.runtimes)
 
 
@@ -264,6 +329,12 @@ def _parity(bundle: Bundle, runtime: str, tolerance: float) -> Parity:
         n_windows=len(found),
         latency_ms=latency_ms(run, bundle),
     )
+
+
+def agreed(found: Sequence[Parity], asked: Sequence[str] | None = None) -> bool:
+    """Whether all of them agree. One that is not installed counts only if it was asked for."""
+    asked = asked or ()
+    return all(one.ok or (one.status == "absent" and one.runtime not in asked) for one in found)
 
 
 def latency_ms(run: backends.Run, bundle: Bundle) -> float:

@@ -7,7 +7,6 @@ Others add one by declaring ``name = "package.module:Class"`` in the group
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import ClassVar, Protocol, cast
 
 from edgegraft_edge import parts
@@ -48,8 +47,3 @@ def find(name: str) -> Backend:
 def missing(extra: str, package: str) -> OptionError:
     """The error for a runtime of ours that is not installed."""
     return parts.missing(f"backend {extra!r}", package, "edgegraft-edge", extra)
-
-
-def importable(package: str) -> bool:
-    """Whether a package is installed, without importing it."""
-    return find_spec(package) is not None

@@ -109,12 +109,14 @@ def verify(
     runtime disagrees.
     """
     from edgegraft import shipping
+    from edgegraft_edge.runner import agreed
     from edgegraft_edge.signing import read_public
 
     checked = shipping.load(bundle, key=read_public(key) if key else None)
-    rows = [row.as_dict() for row in shipping.verify(checked, targets)]
+    parities = shipping.verify(checked, targets)
+    rows = [row.as_dict() for row in parities]
     found = {
-        "ok": all(row["ok"] for row in rows),
+        "ok": agreed(parities, targets),
         "signed_by": checked.signed_by or None,
         "runtimes": rows,
     }

@@ -17,8 +17,10 @@ def tolerance_of(program: Program) -> float:
     A program without comparisons is smooth: rounding moves its result by rounding (1e-4 covers
     sums of ten thousand terms). A comparison may fall on the other side when a value sits on
     its threshold, and one proportion or one tree then answers otherwise: such programs have
-    the wider tolerance of `edgegraft_edge.runner.verify`.
+    the wider tolerance of `edgegraft_edge.runner.verify`, as have integer programs.
     """
+    if program.precision != "float":
+        return runner.tolerance_of(program)
     compares = any(op.kind in _COMPARISONS for op in program.ops)
     return COMPARING if compares else SMOOTH
 
