@@ -202,7 +202,7 @@ def build(
         "HARNESS_VALUE": "int8_t" if entry == "s8" else "float",
         "HARNESS_INPUT": str(n_inputs),
         "HARNESS_OUTPUT": str(n_outputs),
-        "HARNESS_ARENA": f"{prefix.upper()}_ARENA_BYTES",
+        "HARNESS_ARENA": f"{prefix.upper()}_{'S8_' if entry == 's8' else ''}ARENA_BYTES",
     }
     core = core_of(core) if isinstance(core, str) else core
     elf, size = link(files, core, folder, "harness.c", defines, flags)

@@ -23,6 +23,8 @@ from math import ceil
 
 import numpy as np
 
+from edgegraft.export.c.emit import model_of
+from edgegraft.export.c.model import Model
 from edgegraft.export.c.text import number
 from edgegraft_edge.bundle import Bundle
 from edgegraft_edge.decision import Decision
@@ -172,11 +174,11 @@ def hold_off(decision: Decision, rate_hz: float) -> int:
     return max(0, ceil(samples - 1e-9))
 
 
-def is_integer(program: Program) -> bool:
+def is_integer(model: Model) -> bool:
     """Whether its scores are int8 probabilities in steps of 1/256."""
-    if program.precision != "int8" or not program.ops or program.ops[-1].kind != "dequantize":
+    if model.integers is None:
         return False
-    attrs = program.ops[-1].attrs
+    attrs = model.integers.exit.attrs
     return (attrs["scale"], attrs["zero"]) == (SOFTMAX_SCALE, SOFTMAX_ZERO)
 
 
@@ -193,7 +195,8 @@ def stream_files(
     where smoothing would need more memory than microcontrollers have.
     """
     spec, decision = series_spec(bundle.spec), decision or bundle.decision
-    eight = is_integer(bundle.program)
+    model = model_of(bundle.program, *spec.shape, prefix=prefix)
+    eight = is_integer(model)
     recent = decision.smooth * len(bundle.classes) * (1 if eight else 4)
     if recent > MAX_RECENT_BYTES:
         raise ExportError.of(
@@ -202,7 +205,7 @@ def stream_files(
             f"it would keep {recent:,} bytes of scores, and {MAX_RECENT_BYTES:,} are the most",
             "a smaller smooth in the decision",
         )
-    front = front_of(bundle.program, *spec.shape) if eight else None
+    front = front_of(model.program, *spec.shape) if eight else None
     runtime = resources.files("edgegraft").joinpath("export/c/runtime")
     names = {"prefix": prefix, "upper": prefix.upper()}
     return {
@@ -222,7 +225,7 @@ def _header(
 ) -> str:
     prefix, upper = names["prefix"], names["upper"]
     kind = "int8_t" if front is not None else "float"
-    steps = f"    int8_t steps[{upper}_INPUT_SIZE];\n" if eight and front is None else ""
+    steps = f"    int8_t steps[{upper}_S8_INPUT_SIZE];\n" if eight and front is None else ""
     score = "int8_t" if eight else "float"
     return f"""/* A stream of samples through the model. Written by Edgegraft. */
 #ifndef {upper}_STREAM_H
@@ -238,6 +241,7 @@ extern "C" {{
 #define {upper}_RATE_HZ {number(spec.rate_hz)}
 #define {upper}_STRIDE {spec.n_stride}u
 #define {upper}_SMOOTH {decision.smooth}u
+#define {upper}_STREAM_ARENA_BYTES {upper}_{"S8_" if eight else ""}ARENA_BYTES
 
 typedef struct {{
     eg_ring ring;
@@ -255,7 +259,7 @@ void {prefix}_stream_start({prefix}_stream *stream);
 void {prefix}_stream_gap({prefix}_stream *stream, uint64_t samples);
 
 /* Takes one sample, channels in the order and units of the bundle. 1 when there is an event,
- * else 0. `arena` holds {upper}_ARENA_BYTES, aligned to 16 bytes, and is free between calls. */
+ * else 0. `arena`: {upper}_STREAM_ARENA_BYTES, aligned to 16, that keep nothing between calls. */
 int32_t {prefix}_push({prefix}_stream *stream, const float *sample, void *arena,
                    eg_event *event);
 
