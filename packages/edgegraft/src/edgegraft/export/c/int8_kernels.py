@@ -1,0 +1,185 @@
+"""Integer operations that are kernels of the C library, with multipliers derived here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgegraft.export.c.body import Body, Value
+from edgegraft.export.c.expression import Expression
+from edgegraft.export.c.float_kernels import constant, shape_of
+from edgegraft.passes.trace import Form
+from edgegraft_edge.errors import ExportError
+from edgegraft_edge.integer import exponentials, fixed_points
+from edgegraft_edge.signal import Array
+
+_INT32 = (1 << 31) - 1
+_MAX_CLASSES = 2000
+
+
+def checked_shift(largest: int, shift: int, kind: str) -> None:
+    """Errors: `ExportError` when a sum of that size, shifted left, would leave 32 bits."""
+    if largest << max(shift, 0) > _INT32:
+        raise ExportError.of(
+            "export-c-overflow",
+            f"{kind} with sums up to {largest:,} and a shift of {shift}",
+            "they do not fit into 32 bits",
+            "weights and biases within the range of their values, quantised again",
+        )
+
+
+def _weights(
+    body: Body,
+    kind: str,
+    weight: Array,
+    laid: Array,
+    bias: Array,
+    weight_scale: Array,
+    folded: bool,
+    *,
+    x_scale: float,
+    x_zero: int,
+    scale: float,
+    zero: int,
+    low: int,
+    high: int,
+) -> str:
+    """The constant ``eg_weights_s8``; checks that no sum can overflow."""
+    flat = weight.reshape(len(weight), -1).astype(np.int64)
+    added = bias.astype(np.int64) - (int(x_zero) * flat.sum(axis=1) if folded else 0)
+    reach = 128 if folded else max(128 + int(x_zero), 127 - int(x_zero))
+    partial = np.abs(added) + reach * np.abs(flat).sum(axis=1)
+    factors = float(x_scale) * weight_scale.astype(np.float64) / float(scale)
+    multipliers, shifts = fixed_points(factors)
+    for largest, shift in zip(partial.tolist(), shifts.tolist(), strict=True):
+        checked_shift(largest, shift, kind)
+    fields: dict[str, object] = {
+        "weight": body.constants.array(laid, "int8"),
+        "bias": body.constants.array(added, "int32"),
+        "multiplier": body.constants.array(multipliers, "int32"),
+        "shift": body.constants.array(shifts, "int8"),
+    }
+    numbers = {"x_zero": x_zero, "zero": zero, "low": low, "high": high}
+    fields |= {name: int(value) for name, value in numbers.items()}
+    return "&" + body.constants.structure("eg_weights_s8", fields)
+
+
+def conv2d_int8(
+    body: Body,
+    form: Form,
+    x: Value,
+    weight: Value,
+    bias: Value,
+    weight_scale: Value,
+    *,
+    x_scale: float,
+    x_zero: int,
+    scale: float,
+    zero: int,
+    low: int = -128,
+    high: int = 127,
+    stride: Sequence[int] = (1, 1),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+    pad: Sequence[int] = (0, 0, 0, 0),
+) -> Expression:
+    value = body.dense(x, "int8")
+    kernels, added, scales = (constant(v, "conv2d_int8") for v in (weight, bias, weight_scale))
+    c_out, *taps, inner = kernels.shape
+    depthwise = inner == 1 and groups == c_out == value.shape[3]
+    laid = kernels[..., 0].transpose(1, 2, 0) if depthwise else kernels
+    name = _weights(
+        body, "conv2d_int8", kernels, laid, added, scales, not depthwise,
+        x_scale=x_scale, x_zero=x_zero, scale=scale, zero=zero, low=low, high=high,
+    )  # fmt: skip
+    shape = shape_of(body, form, value, taps, stride, dilation, groups, pad)
+    out = body.buffer("int8_t", form.shape)
+    if depthwise:
+        body.call("eg_depthwise_s8", [shape, name, value, out], [value], out)
+        return out
+    near = taps[0] == 1 and (taps[1] == 1 or dilation[1] == 1)
+    in_place = near and groups == 1 and not any(pad)  # every patch is read where it lies
+    scratch = 0 if in_place else 2 * taps[0] * taps[1] * inner
+    body.call(
+        "eg_conv_s8", [shape, name, value, out, "@scratch"], [value], out, scratch_bytes=scratch
+    )
+    return out
+
+
+def dense_int8(
+    body: Body,
+    form: Form,
+    x: Value,
+    weight: Value,
+    bias: Value,
+    weight_scale: Value,
+    *,
+    x_scale: float,
+    x_zero: int,
+    scale: float,
+    zero: int,
+    low: int = -128,
+    high: int = 127,
+) -> Expression:
+    value = body.dense(x, "int8")
+    kernels, added, scales = (constant(v, "dense_int8") for v in (weight, bias, weight_scale))
+    name = _weights(
+        body, "dense_int8", kernels, kernels, added, scales, True,
+        x_scale=x_scale, x_zero=x_zero, scale=scale, zero=zero, low=low, high=high,
+    )  # fmt: skip
+    columns, inner = kernels.shape
+    out = body.buffer("int8_t", form.shape)
+    body.call("eg_dense_s8", [name, value, out, value.size // inner, inner, columns], [value], out)
+    return out
+
+
+def max_pool2d_last(
+    body: Body,
+    form: Form,
+    x: Value,
+    *,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pad: Sequence[int] = (0, 0, 0, 0),
+) -> Expression:
+    value = body.dense(x)
+    shape = shape_of(body, form, value, kernel, stride, pad=pad)
+    out = body.buffer(value.ctype, form.shape)
+    kind = "f32" if value.ctype == "float" else "s8"
+    body.call(f"eg_max_pool_{kind}", [shape, value, out], [value], out)
+    return out
+
+
+def average_pool_int8(
+    body: Body,
+    form: Form,
+    x: Value,
+    *,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pad: Sequence[int] = (0, 0, 0, 0),
+    low: int = -128,
+    high: int = 127,
+) -> Expression:
+    value = body.dense(x, "int8")
+    shape = shape_of(body, form, value, kernel, stride, pad=pad)
+    out = body.buffer("int8_t", form.shape)
+    body.call("eg_average_pool_s8", [shape, value, out, int(low), int(high)], [value], out)
+    return out
+
+
+def softmax_int8(body: Body, form: Form, x: Value, *, x_scale: float) -> Expression:
+    value = body.dense(x, "int8")
+    n = form.shape[-1]
+    if n > _MAX_CLASSES:
+        raise ExportError.of(
+            "export-c-overflow",
+            f"a softmax over {n:,} classes",
+            f"sums of {_MAX_CLASSES:,} exponentials fit into 32 bits",
+            "the float model, or fewer classes",
+        )
+    table = body.constants.array(exponentials(x_scale), "int32")
+    out = body.buffer("int8_t", form.shape)
+    body.call("eg_softmax_s8", [value, out, table, value.size // n, n], [value], out)
+    return out
