@@ -1,6 +1,6 @@
 """TensorFlow Lite files as backbones, their 8-bit weights brought back to numbers.
 
-The file is read with our own reader of its tables (:mod:`edgegraft.zoo.tflite_tables`), and
+The file is read with our own reader of its tables (:mod:`edgegraft_edge.flatbuffer`), and
 nothing in it is run. An 8-bit network comes out as the float network that it was made from, to
 within the rounding of its weights; where its activations cannot be negative because their 8 bits
 start at zero, a ReLU is put back.
@@ -22,8 +22,8 @@ from edgegraft.zoo.graph import Graph
 from edgegraft.zoo.graph_file import file_card, of_bytes
 from edgegraft.zoo.tflite_graph import DTYPES, code_of, node_of
 from edgegraft.zoo.tflite_operators import WRITERS
-from edgegraft.zoo.tflite_tables import Table, damaged
 from edgegraft_edge.errors import ModelError
+from edgegraft_edge.flatbuffer import Table, damaged
 from edgegraft_edge.signal import Array
 
 _SMALLEST = {3: 0, 7: -32768, 9: -128}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgegraft.zoo.file_transcript import Node
-from edgegraft.zoo.tflite_tables import Table, damaged
+from edgegraft_edge.flatbuffer import Table, damaged
 
 DTYPES: Mapping[int, np.dtype[Any]] = {
     0: np.dtype(np.float32),

@@ -19,8 +19,8 @@ import numpy as np
 
 from edgegraft.zoo.file_transcript import MAX_VALUES, Node, RefusedError
 from edgegraft.zoo.tflite_graph import DTYPES, code_of, node_of
-from edgegraft.zoo.tflite_tables import Table, damaged
 from edgegraft_edge.errors import ModelError, Problem
+from edgegraft_edge.flatbuffer import Table, damaged
 from edgegraft_edge.program import INPUT, Draft, Program
 from edgegraft_edge.signal import Array
 
