@@ -236,10 +236,14 @@ class Draft:
         return program.output
 
     def call(self, program: Program, value: str = INPUT) -> str:
-        """Inline another program, reading `value` in place of its input."""
+        """Inline another program, reading `value` in place of its input.
+
+        Trained weights ("block.part") keep their names where these are free.
+        """
         names = {INPUT: value}
         for name, array in program.constants.items():
-            names[name] = self.constant(array)
+            free = "." in name and name not in self._constants
+            names[name] = self.constant(array, name if free else "")
         for op in program.ops:
             names[op.output] = self.add(op.kind, *(names[n] for n in op.inputs), **op.attrs)
         return names[program.output]

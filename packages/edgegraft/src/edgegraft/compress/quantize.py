@@ -1,65 +1,85 @@
-"""Post-training int8: a float program becomes one of integer primitives.
+"""Post-training int8: a float program, or a bundle, becomes one of integer primitives.
 
-Ranges of the values are read from calibration windows (training windows, never test ones); then
-the program is rewritten from its input on. Convolutions and matrices with fixed weights turn
-their input into int8, and what follows stays int8 as long as each operation has an integer form;
-where one has none the value becomes float again, so every program has an int8 form, and
-`Program.float_operations` says what of it still needs floating point.
-
-Weights: symmetric, one scale for each output channel. Values: one scale and zero point, which
-always include zero.
-
-Source: Jacob et al., CVPR 2018; Nagel et al., A White Paper on Neural Network Quantization, 2021.
+Ranges of the values are read from calibration windows (training windows, never test ones:
+:mod:`edgegraft.compress.calibrate`). Every operation that has an integer form is tried alone
+(:mod:`edgegraft.compress.noise`); those that would disturb the result too much stay float, and
+are named. The rest is rewritten (:mod:`edgegraft.compress.rewrite`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from edgegraft.compress.calibrate import Quantization, observed
+from edgegraft.compress.noise import each_alone, signal_to_noise_db
+from edgegraft.compress.rewrite import INTEGER_FORMS, Rewritten, Weights, rewritten
 from edgegraft.passes.layout import channels_last
+from edgegraft.passes.trace import trace
 from edgegraft_edge.bundle import Bundle, make
-from edgegraft_edge.errors import OptionError
-from edgegraft_edge.integer import HIGHEST, LOWEST, SOFTMAX_SCALE, SOFTMAX_ZERO, quantize
-from edgegraft_edge.primitives import PRIMITIVES
-from edgegraft_edge.program import INPUT, Draft, Op, Program, chain, split
+from edgegraft_edge.errors import ExportError, ModelError, OptionError, Problem
+from edgegraft_edge.primitives import BY_VALUE, MOVES
+from edgegraft_edge.program import INPUT, Op, Program, chain, split
 from edgegraft_edge.signal import Array
 
-_BATCH = 64
-_SMALLEST_SCALE = 1e-9
+__all__ = ["Kept", "Quantization", "Quantized", "float_operations", "quantize_program",
+           "quantized", "quantized_bundle"]  # fmt: skip
+_DEFAULT = Quantization()
+_JUDGED = 64  # windows that the result is judged by
+_SHARE_DB = 8.0  # an operation that makes a sixth of the noise allowed is too loud
+_OF_NETWORK = 0.5  # its own noise spreads evenly, and being in integers throughout is worth some
+_NAMED = 4
+_STEPS, _STEP_DB = 6, 4.0  # how often the loudest are left out, and how much stricter each time
 
 
 @dataclass(frozen=True)
-class Quantization:
-    """How a program is made 8-bit."""
+class Kept:
+    """Operations that stay float.
 
-    method: str = field(default="min-max", metadata={"help": "min-max"})
+    Attributes:
+        operation: their kind.
+        count: how many.
+        reason: why.
+    """
+
+    operation: str
+    count: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.count} x {self.operation}: {self.reason}"
 
 
 @dataclass(frozen=True)
-class Range:
-    """Lowest and highest of a value over the calibration windows."""
+class Quantized:
+    """A program in int8, and what became of it.
 
-    low: float
-    high: float
+    Attributes:
+        program: with integer primitives; takes and gives float32 like the first.
+        kept_float: operations that stay float; what prepares a window value by value, and what
+            only moves values, is not listed.
+        sqnr_db: signal to noise of its result over calibration windows, in decibels.
+        weights: float weights of its convolutions and matrices, by the value that they give.
+    """
 
-    @property
-    def parameters(self) -> tuple[float, int]:
-        """(scale, zero) of int8 that covers the range and zero.
-
-        >>> Range(0.0, 2.55).parameters
-        (0.009999999776482582, -128)
-        """
-        low, high = min(self.low, 0.0), max(self.high, 0.0)
-        scale = float(np.float32(max((high - low) / (HIGHEST - LOWEST), _SMALLEST_SCALE)))
-        return scale, int(np.clip(round(LOWEST - low / scale), LOWEST, HIGHEST))
+    program: Program
+    kept_float: tuple[Kept, ...]
+    sqnr_db: float
+    weights: Mapping[str, Weights]
 
 
-def quantized(program: Program, calibration: Array) -> Program:
+def quantized(program: Program, calibration: Array, options: Quantization = _DEFAULT) -> Program:
+    """The program in int8: `quantize_program` without what it says."""
+    return quantize_program(program, calibration, options).program
+
+
+def quantize_program(
+    program: Program, calibration: Array, options: Quantization = _DEFAULT
+) -> Quantized:
     """The program in int8.
 
     Args:
@@ -67,40 +87,135 @@ def quantized(program: Program, calibration: Array) -> Program:
         calibration: windows of the training set as the program takes them, (n_windows, ...);
             a hundred are enough, of all classes.
 
-    Returns: a program with integer primitives that takes and gives float32 like the first.
+    Errors: `ExportError` "integer-only" when only integers are wanted and some operation needs
+    floats, with every such operation; `OptionError` "precision-same".
+
+    >>> from edgegraft_edge.heads import LinearHead
+    >>> x = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    >>> head = LinearHead(np.eye(4, 3, dtype=np.float32), np.zeros(3, np.float32))
+    >>> found = quantize_program(head.program(), x)
+    >>> [op.kind for op in found.program.ops], found.sqnr_db > 30
+    (['quantize', 'dense_int8', 'softmax_int8', 'dequantize'], True)
     """
-    last = channels_last(program, *calibration.shape[1:])
-    return _Rewrite(last, observed(last, calibration)).run()
+    if program.precision != "float":
+        raise OptionError.of(
+            "precision-same",
+            f"a program that is {program.precision} already",
+            "its float weights are gone",
+            "the float program that it was made of",
+        )
+    x = np.asarray(calibration, np.float32)[: options.windows]
+    last = channels_last(program, *x.shape[1:])
+    forms, ranges = trace(last, *x.shape[1:]), observed(last, x, options)
+    few = x[:_JUDGED]
+    wanted = last.run(few)
+
+    def attempt(kept: Collection[str]) -> tuple[Rewritten, float]:
+        made = rewritten(last, forms, ranges, kept)
+        return made, signal_to_noise_db(wanted, made.program.run(few))
+
+    found, sqnr = attempt(())
+    front, noisy = _front(last), dict[str, float]()
+    least = options.least_sqnr_db * (_OF_NETWORK if front else 1)
+    if sqnr < least or any(op.output in front for op in _harder(found.stayed)):
+        found, sqnr = attempt(front)  # in integers wholly, or not at all
+    for step in range(_STEPS):
+        if sqnr >= least or options.integer_only:
+            break
+        noise = each_alone(last, x, found.roundings)
+        most = least + _SHARE_DB + _STEP_DB * step
+        noisy |= {name: db for name, db in noise.items() if db < most}
+        found, sqnr = attempt({*front, *noisy})
+    stayed = _stayed(last, found, noisy, front)
+    inside = [each for each in stayed if not each.front]
+    if options.integer_only and (inside or found.program.precision == "float"):
+        raise ExportError(
+            Problem(
+                "integer-only",
+                str(kept),
+                "only integers are wanted once the window is quantised",
+                "a board with floating point, or a network of convolutions and matrices",
+            )
+            for kept in _counted(inside or stayed)
+        )
+    return Quantized(found.program, _counted(stayed), sqnr, found.weights)
 
 
-def observed(program: Program, x: Array) -> Mapping[str, Range]:
-    """The range of every value of a program over windows x (n_windows, ...)."""
-    found: dict[str, Range] = {}
-    for first in range(0, len(x), _BATCH):
-        values: dict[str, Array] = dict(program.constants)
-        values[INPUT] = np.asarray(x[first : first + _BATCH], np.float32)
-        _widen(found, INPUT, values[INPUT])
-        last_use = {name: index for index, op in enumerate(program.ops) for name in op.inputs}
-        for index, op in enumerate(program.ops):
-            values[op.output] = PRIMITIVES[op.kind](*(values[n] for n in op.inputs), **op.attrs)
-            _widen(found, op.output, values[op.output])
-            for name in set(op.inputs):
-                if last_use[name] == index and name not in program.constants:
-                    del values[name]
-    return found
+def _harder(ops: Iterable[Op]) -> Iterator[Op]:
+    """Those that do more than change a window value by value."""
+    return (op for op in ops if op.kind not in BY_VALUE and op.kind not in MOVES)
 
 
-def _widen(found: dict[str, Range], name: str, value: Array) -> None:
-    low, high = float(value.min()), float(value.max())
-    if name in found:
-        low, high = min(low, found[name].low), max(high, found[name].high)
-    found[name] = Range(low, high)
+def _front(program: Program) -> frozenset[str]:
+    """What prepares windows for a network: all before its first trained weights, which have names.
+
+    Empty where nothing has a name: then nothing tells features and network apart.
+    """
+    trained, ahead = set[str](), {INPUT}
+    for op in program.ops:
+        if any(name in trained or "." in name for name in op.inputs):
+            trained.add(op.output)
+        else:
+            ahead.add(op.output)
+    feeds: set[str] = set()
+    for op in reversed(program.ops):
+        if op.output in trained or op.output in feeds:
+            feeds.update(op.inputs)
+    last = {name for op in program.ops if op.output in trained for name in op.inputs}
+    return frozenset((ahead & feeds) - last)
+
+
+@dataclass(frozen=True)
+class _Stayed:
+    operation: str
+    reason: str
+    front: bool  # before anything is int8
+
+
+def _stayed(
+    program: Program, found: Rewritten, noisy: Mapping[str, float], front: Collection[str]
+) -> list[_Stayed]:
+    """What is still done in float, but for preparing a window value by value, and why."""
+    ahead, listed = {INPUT}, []
+    for op in found.stayed:
+        given = [name for name in op.inputs if name not in program.constants]
+        first = all(name in ahead for name in given)
+        if first:
+            ahead.add(op.output)
+            if op.kind in BY_VALUE or op.kind in MOVES:
+                continue
+        loud = [noisy[name] for name in (op.output, *given) if name in noisy]
+        if op.output in front:
+            reason = "prepares windows for the network"
+        elif loud:
+            reason = f"rounding would leave {min(loud):.0f} dB of signal to noise"
+        elif op.kind not in INTEGER_FORMS:
+            reason = "has no integer form"
+        elif any(name in program.constants for name in op.inputs):
+            reason = "takes floats, or a constant that is not one number a channel"
+        else:
+            reason = "takes floats"
+        listed.append(_Stayed(op.kind, reason, first))
+    return listed
+
+
+def _counted(stayed: Iterable[_Stayed]) -> tuple[Kept, ...]:
+    counts = Counter((each.operation, each.reason) for each in stayed)
+    return tuple(Kept(operation, count, why) for (operation, why), count in counts.items())
+
+
+def float_operations(program: Program) -> tuple[str, ...]:
+    """See `Program.float_operations`."""
+    return program.float_operations
 
 
 def quantized_bundle(
-    bundle: Bundle, calibration: Array | None = None, options: Quantization = Quantization()
+    bundle: Bundle, calibration: Array | None = None, options: Quantization = _DEFAULT
 ) -> Bundle:
     """The bundle with its program in int8; windows, classes and decision stay as they are.
+
+    The threshold of the decision stays too. It was set by probabilities in float, so the lineage
+    says how many answers to calibration windows changed by the step to int8 ("answers_changed").
 
     Args:
         calibration: training windows as in the spec (n_windows, ...); the golden windows stand
@@ -109,27 +224,29 @@ def quantized_bundle(
     Returns: an unsigned bundle without models of other runtimes; its expected probabilities are
     those of the integer program.
 
-    Errors: `OptionError` "precision-same" for a bundle that is 8-bit already.
+    Errors: as `quantize_program`; `ModelError` "int8-nothing" where no operation can be int8.
     """
-    if bundle.precision != "float":
-        raise OptionError.of(
-            "precision-same",
-            f"a bundle that is {bundle.precision} already",
-            "its float weights are gone",
-            "the float bundle that it was made of",
-        )
-    windows = bundle.golden if calibration is None else calibration
+    windows = bundle.golden if calibration is None else calibration[: options.windows]
     readers, rest = split(bundle.program)
     numbers = windows if readers is None else readers.run(windows)
-    program = quantized(rest, numbers)
-    if readers is not None:
-        program = chain(readers, program)
+    found = quantize_program(rest, numbers, options)
+    if found.program.precision == "float":
+        raise ModelError.of(
+            "int8-nothing",
+            "a program of which nothing can be int8: "
+            + "; ".join(map(str, found.kept_float[:_NAMED])),
+            "8-bit weights and values would change its answers",
+            "precision float, or a network such as the micro student",
+        )
+    program = found.program if readers is None else chain(readers, found.program)
     manifest = bundle.manifest
     facts = {
-        "to": program.precision,
-        "calibration_windows": len(windows),
-        "calibration_from": "golden" if calibration is None else "training",
+        "now": program.precision,
+        "sqnr_db": round(found.sqnr_db, 1),
+        "kept_float": [str(kept) for kept in found.kept_float],
+        "calibration": "golden windows" if calibration is None else "training windows",
         **asdict(options),
+        "windows": len(windows),
     }
     return make(
         program,
@@ -140,277 +257,23 @@ def quantized_bundle(
         name=manifest.name,
         version=manifest.version,
         created=manifest.created,
-        lineage={**manifest.lineage, "precision": facts},
+        lineage={**manifest.lineage, "precision": {**facts, **_changed(bundle, program, windows)}},
         verdict=manifest.verdict,
         licences=manifest.licences,
         card=bundle.card,
     )
 
 
-@dataclass(frozen=True)
-class _Eight:
-    """A value in int8."""
-
-    name: str
-    scale: float
-    zero: int
-
-
-class _Rewrite:
-    def __init__(self, program: Program, ranges: Mapping[str, Range]) -> None:
-        self.program, self.ranges, self.draft = program, ranges, Draft()
-        self.readers = Counter(name for op in program.ops for name in op.inputs)
-        self.readers[program.output] += 1
-        self.next = {name: op for op in program.ops for name in op.inputs}
-        self.floats: dict[str, str] = {INPUT: INPUT}
-        self.eights: dict[str, _Eight] = {}
-
-    def run(self) -> Program:
-        done: set[str] = set()
-        for op in self.program.ops:
-            if op.output in done:
-                continue
-            rule = _RULES.get(op.kind)
-            given = rule(self, op) if rule is not None else None
-            if given is None:
-                names = [self.real(name) for name in op.inputs]
-                self.floats[op.output] = self.draft.add(op.kind, *names, **op.attrs)
-            else:
-                done.update(given)
-        return self.draft.finish(str(self.real(self.program.output)))
-
-    def constant(self, name: str) -> Array | None:
-        return self.program.constants.get(name)
-
-    def real(self, name: str) -> str | Array:
-        """The value as float32."""
-        if name in self.program.constants:
-            return self.program.constants[name]
-        if name not in self.floats:
-            eight = self.eights[name]
-            self.floats[name] = self.draft.add(
-                "dequantize", eight.name, scale=eight.scale, zero=eight.zero
-            )
-        return self.floats[name]
-
-    def eight(self, name: str) -> _Eight:
-        """The value as int8, with the parameters of its range if it is not yet."""
-        if name not in self.eights:
-            scale, zero = self.ranges[name].parameters
-            made = self.draft.add("quantize", str(self.real(name)), scale=scale, zero=zero)
-            self.eights[name] = _Eight(made, scale, zero)
-        return self.eights[name]
-
-    def give(self, name: str, made: str, scale: float, zero: int) -> None:
-        self.eights[name] = _Eight(made, scale, zero)
-
-    def cut(self, name: str) -> tuple[str, float, int, int, int, list[str]]:
-        """Through the activations after a value that only cut it, and are its only readers.
-
-        Returns: the last value, its scale and zero, bounds in steps, and the values passed.
-        """
-        passed, low, high = [name], -np.inf, np.inf
-        while self.readers[name] == 1 and name in self.next:
-            op = self.next[name]
-            bound = self.constant(op.inputs[1]) if len(op.inputs) == 2 else None
-            if op.kind == "relu":
-                low = max(low, 0.0)
-            elif op.kind in ("minimum", "maximum") and bound is not None and bound.size == 1:
-                if op.kind == "minimum":
-                    high = min(high, float(bound.ravel()[0]))
-                else:
-                    low = max(low, float(bound.ravel()[0]))
-            else:
-                break
-            name = op.output
-            passed.append(name)
-        scale, zero = self.ranges[name].parameters
-        steps = quantize(np.array([low, high]), scale=scale, zero=zero).tolist()
-        return name, scale, zero, steps[0], steps[1], passed
-
-
-Given = list[str] | None
-"""Values of the float program that a rule has given; None where it does not apply."""
-
-
-def weights_int8(weight: Array) -> tuple[Array, Array]:
-    """Weights (c_out, ...) as int8 and their scales float32 (c_out,), symmetric.
-
-    >>> weights_int8(np.float32([[1.0, -2.54], [0.0, 0.0]]))[0].tolist()
-    [[50, -127], [0, 0]]
-    """
-    largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
-    scale = np.maximum(largest / HIGHEST, _SMALLEST_SCALE).astype(np.float32)
-    steps = weight / scale.reshape(-1, *(1,) * (weight.ndim - 1))
-    return np.clip(np.rint(steps), -HIGHEST, HIGHEST).astype(np.int8), scale
-
-
-def bias_int32(bias: Array, x_scale: float, weight_scale: Array) -> Array:
-    """Biases in steps of the sums they join."""
-    steps = np.rint(bias.astype(np.float64) / (x_scale * weight_scale.astype(np.float64)))
-    return np.clip(steps, -(1 << 30), 1 << 30).astype(np.int32)
-
-
-def _conv(rewrite: _Rewrite, op: Op) -> Given:
-    weight, bias = (rewrite.constant(name) for name in op.inputs[1:])
-    if weight is None or bias is None:
-        return None
-    return _weighted(rewrite, "conv2d_int8", op, weight, bias, op.output, dict(op.attrs))
-
-
-def _dense(rewrite: _Rewrite, op: Op) -> Given:
-    weight = rewrite.constant(op.inputs[1])
-    if weight is None or weight.ndim != 2:
-        return None
-    output, bias, passed = op.output, np.zeros(weight.shape[1], np.float32), [op.output]
-    after = rewrite.next.get(op.output)
-    if after is not None and after.kind == "add" and rewrite.readers[op.output] == 1:
-        other = [rewrite.constant(name) for name in after.inputs if name != op.output]
-        if other and other[0] is not None and other[0].size in (1, weight.shape[1]):
-            bias = np.broadcast_to(other[0].ravel(), weight.shape[1:]).astype(np.float32)
-            output = after.output
-            passed.append(output)
-    kernels = np.ascontiguousarray(weight.T)
-    given = _weighted(rewrite, "dense_int8", op, kernels, bias, output, {})
-    return [*passed, *given]
-
-
-def _weighted(
-    rewrite: _Rewrite,
-    kind: str,
-    op: Op,
-    weight: Array,
-    bias: Array,
-    output: str,
-    attrs: dict[str, Any],
-) -> list[str]:
-    x = rewrite.eight(op.inputs[0])
-    kernels, weight_scale = weights_int8(weight)
-    last, scale, zero, low, high, passed = rewrite.cut(output)
-    made = rewrite.draft.add(
-        kind,
-        x.name,
-        kernels,
-        bias_int32(bias, x.scale, weight_scale),
-        weight_scale,
-        x_scale=x.scale,
-        x_zero=x.zero,
-        scale=scale,
-        zero=zero,
-        low=low,
-        high=high,
-        **attrs,
-    )
-    rewrite.give(last, made, scale, zero)
-    return passed
-
-
-def _two(kind: str) -> Callable[[_Rewrite, Op], Given]:
-    def rule(rewrite: _Rewrite, op: Op) -> Given:
-        if not all(name in rewrite.eights for name in op.inputs):
-            return None
-        a, b = (rewrite.eight(name) for name in op.inputs)
-        last, scale, zero, low, high, passed = rewrite.cut(op.output)
-        made = rewrite.draft.add(
-            kind, a.name, b.name, a_scale=a.scale, a_zero=a.zero, b_scale=b.scale, b_zero=b.zero,
-            scale=scale, zero=zero, low=low, high=high,
-        )  # fmt: skip
-        rewrite.give(last, made, scale, zero)
-        return passed
-
-    return rule
-
-
-def _mean(rewrite: _Rewrite, op: Op) -> Given:
-    if op.inputs[0] not in rewrite.eights:
-        return None
-    x, (scale, zero) = rewrite.eight(op.inputs[0]), rewrite.ranges[op.output].parameters
-    made = rewrite.draft.add(
-        "mean_int8", x.name, x_scale=x.scale, x_zero=x.zero, scale=scale, zero=zero, **op.attrs
-    )
-    rewrite.give(op.output, made, scale, zero)
-    return [op.output]
-
-
-def _moved(rewrite: _Rewrite, op: Op) -> Given:
-    """What gives some of the values it takes, as they are."""
-    if op.inputs[0] not in rewrite.eights:
-        return None
-    x, attrs = rewrite.eight(op.inputs[0]), dict(op.attrs)
-    if op.kind == "pad":
-        attrs["value"] = x.zero
-    others = [rewrite.program.constants[name] for name in op.inputs[1:]]
-    made = rewrite.draft.add(op.kind, x.name, *others, **attrs)
-    rewrite.give(op.output, made, x.scale, x.zero)
-    return [op.output]
-
-
-def _concat(rewrite: _Rewrite, op: Op) -> Given:
-    if not all(name in rewrite.eights for name in op.inputs):
-        return None
-    scale, zero = rewrite.ranges[op.output].parameters
-    names = [rewrite.eight(name) for name in op.inputs]
-    parts = [
-        x.name
-        if (x.scale, x.zero) == (scale, zero)
-        else rewrite.draft.add(
-            "requantize", x.name, x_scale=x.scale, x_zero=x.zero, scale=scale, zero=zero
-        )
-        for x in names
-    ]
-    rewrite.give(op.output, rewrite.draft.add("concat", *parts, **op.attrs), scale, zero)
-    return [op.output]
-
-
-def _unary(rewrite: _Rewrite, op: Op) -> Given:
-    """Any function of one value: a table of its 256 results."""
-    others = [rewrite.constant(name) for name in op.inputs if name not in rewrite.eights]
-    given = [name for name in op.inputs if name in rewrite.eights]
-    if len(given) != 1 or any(other is None or other.size != 1 for other in others):
-        return None
-    x, (scale, zero) = rewrite.eight(given[0]), rewrite.ranges[op.output].parameters
-    steps = np.arange(LOWEST, HIGHEST + 1, dtype=np.float32)
-    real = (steps - np.float32(x.zero)) * np.float32(x.scale)
-    arguments = [
-        real if name in rewrite.eights else np.float32(rewrite.program.constants[name].ravel()[0])
-        for name in op.inputs
-    ]
-    with np.errstate(all="ignore"):
-        found = PRIMITIVES[op.kind](*arguments, **op.attrs)
-    table = quantize(np.asarray(found, np.float32), scale=scale, zero=zero)
-    rewrite.give(op.output, rewrite.draft.add("table_int8", x.name, table), scale, zero)
-    return [op.output]
-
-
-def _arithmetic(kind: str | None) -> Callable[[_Rewrite, Op], Given]:
-    def rule(rewrite: _Rewrite, op: Op) -> Given:
-        both = _two(kind)(rewrite, op) if kind is not None else None
-        return both if both is not None else _unary(rewrite, op)
-
-    return rule
-
-
-def _softmax(rewrite: _Rewrite, op: Op) -> Given:
-    if op.inputs[0] not in rewrite.eights or op.attrs.get("axis", -1) != -1:
-        return None
-    x = rewrite.eight(op.inputs[0])
-    made = rewrite.draft.add("softmax_int8", x.name, x_scale=x.scale)
-    rewrite.give(op.output, made, SOFTMAX_SCALE, SOFTMAX_ZERO)
-    return [op.output]
-
-
-_MOVES = ("reshape", "transpose", "slice", "max", "min", "max_pool2d_last", "frame", "gather",
-          "pad", "sort")  # fmt: skip
-_UNARY = ("relu", "leaky_relu", "sigmoid", "tanh", "erf", "exp", "log", "sqrt", "abs", "round",
-          "sub", "div", "maximum", "minimum", "greater")  # fmt: skip
-_RULES: Mapping[str, Callable[[_Rewrite, Op], Given]] = {
-    "conv2d_last": _conv,
-    "matmul": _dense,
-    "add": _arithmetic("add_int8"),
-    "mul": _arithmetic("mul_int8"),
-    "mean": _mean,
-    "concat": _concat,
-    "softmax": _softmax,
-    **dict.fromkeys(_MOVES, _moved),
-    **dict.fromkeys(_UNARY, _unary),
-}
+def _changed(bundle: Bundle, program: Program, windows: Array) -> Mapping[str, Any]:
+    """How many of the windows are answered otherwise, and how far the probabilities went."""
+    answers, probabilities = [], []
+    for each in (bundle.program, program):
+        found = np.concatenate([each.run(windows[i : i + 1]) for i in range(len(windows))])
+        sure = found.max(axis=1) >= bundle.decision.threshold
+        answers.append(np.where(sure, found.argmax(axis=1), -1))
+        probabilities.append(found)
+    away = np.abs(probabilities[1] - probabilities[0])
+    return {
+        "answers_changed": int((answers[0] != answers[1]).sum()),
+        "probability_moved": round(float(away.max()), 4),
+    }

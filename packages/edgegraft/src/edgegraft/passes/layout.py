@@ -59,6 +59,7 @@ class _Rewrite:
     def __init__(self, program: Program, forms: Mapping[str, Form]) -> None:
         self.program, self.forms, self.draft = program, forms, Draft()
         self.values: dict[str, _Stored] = {INPUT: _Stored(INPUT, self._plain(INPUT))}
+        self._weights: dict[str, Array] = {}
         self._made: dict[tuple[str, Order], str] = {}  # a value that two want is turned once
 
     def run(self) -> Program:
@@ -82,10 +83,19 @@ class _Rewrite:
         return self.forms[name].shape
 
     def plain(self, name: str) -> str | Array:
-        """The value in its written order, or the constant itself."""
+        """The value in its written order, or the constant."""
         if name not in self.values:
-            return self.program.constants[name]
+            return self.kept(self.program.constants[name], name)
         return self.ordered(name, self._plain(name))
+
+    def kept(self, array: Array, name: str) -> str | Array:
+        """A constant under the name that it had, if it is a weight ("block.part")."""
+        if "." not in name:
+            return array
+        if name not in self._weights:
+            self._weights[name] = array
+            return self.draft.constant(array, name)
+        return name if np.array_equal(self._weights[name], array) else array
 
     def ordered(self, name: str, order: Order) -> str:
         """The value in another order: a transposition, or nothing but another shape."""
@@ -145,8 +155,9 @@ def _conv(rewrite: _Rewrite, op: Op) -> _Stored | None:
         stride, dilation = attrs.pop("stride", 1), attrs.pop("dilation", 1)
         left, right = attrs.pop("pad", (0, 0))
         attrs |= {"stride": [1, stride], "dilation": [1, dilation], "pad": [0, left, 0, right]}
-    kernels = np.ascontiguousarray(weight.transpose(0, 2, 3, 1))
-    found = rewrite.draft.add("conv2d_last", rewrite.image(op.inputs[0]), kernels, bias, **attrs)
+    image = rewrite.image(op.inputs[0])
+    kernels = rewrite.kept(np.ascontiguousarray(weight.transpose(0, 2, 3, 1)), op.inputs[1])
+    found = rewrite.draft.add("conv2d_last", image, kernels, bias, **attrs)
     return _Stored(found, rewrite.image_order(op.output))
 
 
