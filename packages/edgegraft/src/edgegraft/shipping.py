@@ -92,13 +92,22 @@ def at_precision(model: Any, precision: Precision | None) -> Bundle:
 
 
 def verify(model: Any, targets: Sequence[str] = ()) -> tuple[Parity, ...]:
-    """Compute the golden windows in runtimes, and compare.
+    """Compute the golden windows in runtimes and on boards, and compare.
 
     Args:
         model: a run, its folder, or a bundle.
-        targets: names of runtimes; none for every runtime that the bundle has a model for.
+        targets: names of runtimes; "c" for C on this machine, "c-m4" and its like for C on an
+            emulated core. None for every runtime that the bundle has a model for.
     """
-    return runner.verify(load(model), targets or None)
+    source = load(model)
+    compiled = [name for name in targets if name == "c" or name.startswith("c-")]
+    others = [name for name in targets if name not in compiled]
+    found = runner.verify(source, others or None) if others or not compiled else ()
+    if not compiled:
+        return found
+    from edgegraft.export import verification
+
+    return (*found, *verification.verify(source, compiled))
 
 
 def export(

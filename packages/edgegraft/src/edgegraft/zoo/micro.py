@@ -121,16 +121,18 @@ class MicroShape:
 
 
 def micro(shape: MicroShape, n_channels: int, *, flat: bool = True) -> Network:
-    """The network; `flat` for signals (n, n_channels, 1, t), else pictures.
+    """The network; `flat` for signals (n, n_channels, t), else pictures.
 
     >>> network = micro(MicroShape(), 9)
     >>> sum(array.size for array in network.weights.values())
     19632
-    >>> network.drawn(0).program.run(np.ones((2, 9, 1, 128))).shape
+    >>> network.drawn(0).program.run(np.ones((2, 9, 128))).shape
     (2, 128)
     """
     layers = Layers()
     value, n_in = "x", n_channels
+    if flat:  # a picture of one row: one form of convolution serves both
+        value = layers.draft.add("reshape", value, shape=[n_channels, 1, -1])
     taps = {}
     for index, block in enumerate(shape.blocks):
         width, kernel, stride = (
@@ -160,7 +162,7 @@ def clipped(draft: Draft, value: str) -> str:
 
 @dataclass(frozen=True)
 class MicroIntake:
-    """What a micro network takes: bounded signals as pictures of one row, (n, n_channels, 1, t).
+    """What a micro network takes: bounded signals (n, n_channels, t).
 
     Sound is a spectrogram (n, 1, n_mels, n_frames), its logarithm brought to about unit scale by
     constants; pictures are as `ImageIntake` gives them.
@@ -194,9 +196,7 @@ class MicroIntake:
             value = draft.add(
                 "slice", value, axis=2, start=first, stop=first + kept, step=self.decimate
             )
-        n_left = -(-kept // self.decimate)
-        value = _bounded(draft, value)
-        return draft.finish(draft.add("reshape", value, shape=[spec.shape[0], 1, n_left]))
+        return draft.finish(_bounded(draft, value))
 
 
 def _bounded(draft: Draft, value: str) -> str:
