@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test lint types contracts unit docs docs-test slow bench clean
+.PHONY: demo firmware-demo test lint types contracts unit docs docs-test slow bench clean
 .DEFAULT_GOAL := demo
 
 # torch comes first, at its pin, so that a CPU build is taken where one is offered.
@@ -18,6 +18,9 @@ $(STAMP): constraints.txt packages/edge/pyproject.toml packages/edgegraft/pyproj
 
 demo: $(STAMP)
 	@$(BIN)/edgegraft demo
+
+firmware-demo: $(STAMP)
+	@$(BIN)/edgegraft demo --firmware
 
 lint: $(STAMP)
 	@$(BIN)/ruff check
