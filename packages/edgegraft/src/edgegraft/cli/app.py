@@ -79,6 +79,11 @@ COMMANDS = {
     ),
     "export": ("edgegraft.cli.ship:export", "Write a model for a runtime or a microcontroller."),
     "verify": ("edgegraft.cli.ship:verify", "Re-compute the golden windows in each runtime."),
+    "profile": (
+        "edgegraft.cli.profile:profile",
+        "Say what a model costs, and which boards it fits.",
+    ),
+    "boards": ("edgegraft.cli.profile:boards", "List the boards that have a card."),
     "keys": ("edgegraft.cli.ship:keys", "Make keys that sign bundles."),
 }
 

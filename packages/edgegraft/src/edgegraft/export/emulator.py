@@ -98,17 +98,19 @@ class Size:
         flash: code, constants and start values of variables.
         variables: RAM of variables.
         arena: RAM of the values of the model, as its memory plan has it.
+        buffers: RAM of what goes in and out: a window and its scores, or a whole stream's state.
     """
 
     code: int
     flash: int
     variables: int
     arena: int
+    buffers: int
 
     @property
     def ram(self) -> int:
         """RAM without the stack."""
-        return self.variables + self.arena
+        return self.variables + self.arena + self.buffers
 
 
 @dataclass(frozen=True)
@@ -300,7 +302,7 @@ def _size(elf: Path) -> Size:
     data = sizes.get(".data", 0)
     return Size(
         code=code, flash=code + data, variables=data + sizes.get(".bss", 0),
-        arena=max(0, sizes.get(".arena", 0) - 16),
+        arena=max(0, sizes.get(".arena", 0) - 16), buffers=sizes.get(".buffers", 0),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from edgegraft.export import emulator
 from edgegraft.export.c.emit import model_of, runtime, sources_of
 from edgegraft.export.c.exporter import defines
+from edgegraft.export.c.model import Model
 from edgegraft.export.stream import is_integer, stream_files
 from edgegraft_edge.bundle import Bundle
 from edgegraft_edge.decision import UNSURE, Decision, Event
@@ -36,7 +37,7 @@ class Replay:
         core: that it ran on.
         precision: of its model, "int8" where it decides without floating point.
         events: with times counted from the first sample.
-        size: of the firmware without what is around the model, buffers of the stream apart.
+        size: of the firmware without what is around model and stream.
     """
 
     core: str
@@ -71,6 +72,23 @@ def replay(
             f"the bundle takes {spec.n_channels} channels",
             "samples of (n_channels, n_timepoints)",
         )
+    chip = emulator.core_of(core)
+    with tempfile.TemporaryDirectory(prefix="edgegraft-") as folder:
+        model, elf, size = firmware(bundle, core, Path(folder), decision=decision)
+        rows = np.ascontiguousarray(samples.T).tobytes()
+        said = emulator.run(elf, chip, {"in.bin": rows}, limit_s=limit_s)
+    eight = is_integer(model)
+    events = tuple(
+        _event(line, bundle.classes, spec.rate_hz, eight) for line in said.decode().splitlines()
+    )
+    return Replay(core, "int8" if eight else bundle.program.precision, events, size)
+
+
+def firmware(
+    bundle: Bundle, core: str, folder: Path, *, decision: Decision | None = None
+) -> tuple[Model, Path, emulator.Size]:
+    """The program for a core that turns samples into events. Errors: `ExportError`."""
+    spec = series_spec(bundle.spec)
     model = model_of(bundle.program, *spec.shape, prefix=_PREFIX)
     files = {
         **runtime(),
@@ -85,16 +103,7 @@ def replay(
         "STREAM_CHANNELS": str(spec.n_channels),
         "STREAM_ARENA": f"{_PREFIX.upper()}_STREAM_ARENA_BYTES",
     }
-    chip = emulator.core_of(core)
-    with tempfile.TemporaryDirectory(prefix="edgegraft-") as folder:
-        elf, size = emulator.link(files, chip, Path(folder), "stream.c", names)
-        rows = np.ascontiguousarray(samples.T).tobytes()
-        said = emulator.run(elf, chip, {"in.bin": rows}, limit_s=limit_s)
-    eight = is_integer(model)
-    events = tuple(
-        _event(line, bundle.classes, spec.rate_hz, eight) for line in said.decode().splitlines()
-    )
-    return Replay(core, "int8" if eight else bundle.program.precision, events, size)
+    return model, *emulator.link(files, emulator.core_of(core), folder, "stream.c", names)
 
 
 def expected(

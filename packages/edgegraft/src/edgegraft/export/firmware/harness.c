@@ -4,8 +4,8 @@
 #include HARNESS_HEADER
 
 __attribute__((section(".arena"), aligned(16))) static uint8_t arena[HARNESS_ARENA + 16];
-static HARNESS_VALUE input[HARNESS_INPUT] __attribute__((aligned(16)));
-static HARNESS_VALUE output[HARNESS_OUTPUT] __attribute__((aligned(16)));
+__attribute__((section(".buffers"), aligned(16))) static HARNESS_VALUE input[HARNESS_INPUT];
+__attribute__((section(".buffers"), aligned(16))) static HARNESS_VALUE output[HARNESS_OUTPUT];
 
 __attribute__((noinline)) static void run(edgegraft_time *times)
 {

@@ -6,7 +6,7 @@
 #include STREAM_HEADER
 
 __attribute__((section(".arena"), aligned(16))) static uint8_t arena[STREAM_ARENA + 16];
-static STREAM_TYPE stream;
+__attribute__((section(".buffers"), aligned(16))) static STREAM_TYPE stream;
 static float sample[STREAM_CHANNELS];
 static char line[160];
 
