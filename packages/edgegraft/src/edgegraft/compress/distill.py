@@ -65,10 +65,10 @@ class Distillation:
         default=0.1, metadata={"help": "weight of the labels beside the teacher's word, 0 to 1"}
     )
     copies: int = field(
-        default=4,
+        default=6,
         metadata={"help": "changed versions of every window that the teacher is asked of"},
     )
-    mixed: int = field(default=4, metadata={"help": "versions mixed with another window, likewise"})
+    mixed: int = field(default=6, metadata={"help": "versions mixed with another window, likewise"})
     patience: int = field(
         default=0,
         metadata={
@@ -87,8 +87,8 @@ class Distillation:
                 ("weight_decay", 0, np.inf, "a pull is not negative", "0.01"),
                 ("temperature", 0.1, 100, "it is between 0.1 and 100", "1"),
                 ("label_share", 0, 1, "it is a share", "0.1"),
-                ("copies", 0, 64, "it counts versions, at most 64", "4"),
-                ("mixed", 0, 64, "it counts versions, at most 64", "4"),
+                ("copies", 0, 64, "it counts versions, at most 64", "6"),
+                ("mixed", 0, 64, "it counts versions, at most 64", "6"),
                 ("patience", 0, np.inf, "it counts", "5, or 0 for never"),
                 ("max_seconds", 0, np.inf, "it is a time", "90, or 0 for never"),
             )
@@ -206,6 +206,9 @@ def learn(
     soft = _softened(said.probabilities, heat)
     share = options.label_share if len(labelled) else 0.0
     n_labelled = max(1, min(options.batch_size // 4, len(labelled)))
+    # moved and scaled copies keep the label; what strayed or is mixed may not
+    keeping = np.arange(0, 1 + min(options.copies, len(x) - 1))
+    keeping = keeping[(keeping == 0) | (keeping % 2 == 1)]
     judged = torch.tensor(x[0][validation]), torch.tensor(said.probabilities[0][validation])
 
     def loss(current: Mapping[str, Tensor], batch: Array, chance: np.random.Generator) -> Tensor:
@@ -214,8 +217,7 @@ def learn(
         seen, wanted = torch.tensor(x[version, row]), torch.tensor(soft[version, row])
         if share:
             own = labelled[chance.integers(0, len(labelled), n_labelled)]
-            # moved and scaled copies keep the label; what is mixed does not
-            kept = chance.integers(0, 1 + min(options.copies, len(x) - 1), n_labelled)
+            kept = keeping[chance.integers(0, len(keeping), n_labelled)]
             seen = torch.cat([seen, torch.tensor(x[kept, own])])
         logits = forward(current, seen)
         said_so = functional.log_softmax(logits[: len(batch)] / heat, dim=1)

@@ -2,8 +2,10 @@
 
 A student sees the same copy that its teacher was asked about (L. Beyer et al., Knowledge
 distillation: a good teacher is patient and consistent, CVPR 2022), so a copy need not keep its
-label: two windows mixed (H. Zhang et al., mixup, ICLR 2018) get whatever the teacher says of them.
-The teacher is asked once; with a cache, not again by the next run.
+label: two windows mixed (H. Zhang et al., mixup, ICLR 2018), or channels that stray further than
+people and mountings differ, get whatever the teacher says of them. The more the student hears of
+places off the windows, the less it differs from the teacher on people it has not seen. The
+teacher is asked once; with a cache, not again by the next run.
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ from edgegraft.fingerprint import fingerprint
 from edgegraft_edge.errors import DataError, ModelError
 from edgegraft_edge.signal import Array, Spec, Windows
 
-MOST_ASKED = {"series": 24_000, "audio": 6_000, "image": 4_000}
+MOST_ASKED = {"series": 36_000, "audio": 6_000, "image": 4_000}
 """Windows that a teacher is asked about, copies included, by kind."""
 MOST_HELD_OUT = 400
 _HELD_OUT = 0.1
 _ENOUGH = 60  # windows: of fewer none are held out
 _CHUNK = 512
+_STRAY = 0.3  # of offsets in deviations of a channel, and of the logarithm of its gain
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,8 @@ def taught(
     labelled: Windows,
     pool: Windows | None = None,
     *,
-    copies: int = 4,
-    mixed: int = 4,
+    copies: int = 6,
+    mixed: int = 6,
     held_out: float = _HELD_OUT,
     held_groups: Sequence[str] = (),
     seed: int = 0,
@@ -87,8 +90,9 @@ def taught(
     Args:
         labelled: what the teacher learned from, or part of it.
         pool: more windows of the same spec; their labels, if any, are not looked at.
-        copies: versions of every window that are moved, stretched and scaled.
-        mixed: versions that are each mixed with another window.
+        copies: versions of every window that are moved, stretched and scaled; in every other one
+            each channel also strays by itself.
+        mixed: versions in which such a copy is mixed with that of another window.
         held_out: share of the windows kept for validation, at most 400.
         held_groups: keep the windows of these people or machines instead.
         cache: folder; what a teacher said is kept there under the name of its windows.
@@ -127,9 +131,17 @@ def taught(
         x, codes, groups = x[rows], codes[rows], groups[rows]
     held = _held(codes, groups, held_out, held_groups, random)
     n_more = max(0, most // len(x) - 1)
-    copies = min(copies, -(-n_more * copies // max(1, copies + mixed)))
-    mixed = min(mixed, n_more - copies) if n_more else 0
-    versions = [x, *_copies(x, copies, seed), *_mixtures(x, mixed, held, random)]
+    if x.ndim == 3 and x.shape[2] < 3:
+        n_more = 0
+    if copies + mixed > n_more:
+        copies = round(n_more * copies / (copies + mixed))
+        mixed = n_more - copies
+    versions = [x]
+    for index in range(copies + mixed):
+        version = vary(x, 1, seed=int(random.integers(1 << 31)))
+        if index >= copies:
+            version = _mixture(version, held, random)
+        versions.append(_strayed(version, random) if index % 2 else version)
     everything = np.stack(versions)
     said = _ask(teacher, everything, labelled.spec, watch, cache)
     return Taught(everything, said, codes, groups, held, classes, labelled.spec)
@@ -155,24 +167,25 @@ def _held(
     return held
 
 
-def _copies(x: Array, count: int, seed: int) -> list[Array]:
-    if not count or (x.ndim == 3 and x.shape[2] < 3):
-        return []
-    found = vary(x, count, seed=seed)
-    return list(found.reshape(count, *x.shape).astype(x.dtype))
-
-
-def _mixtures(x: Array, count: int, held: Array, random: np.random.Generator) -> list[Array]:
+def _mixture(x: Array, held: Array, random: np.random.Generator) -> Array:
     """Each window with another on its own side of the validation."""
-    found = []
-    for _ in range(count):
-        partner = np.arange(len(x))
-        for rows in (np.flatnonzero(held), np.flatnonzero(~held)):
-            partner[rows] = random.permutation(rows)
-        share = random.uniform(0, 1, (len(x), *[1] * (x.ndim - 1))).astype(np.float32)
-        mixed = share * x + (1 - share) * x[partner]
-        found.append(np.rint(mixed).astype(x.dtype) if x.dtype == np.uint8 else mixed)
-    return found
+    partner = np.arange(len(x))
+    for rows in (np.flatnonzero(held), np.flatnonzero(~held)):
+        partner[rows] = random.permutation(rows)
+    share = random.uniform(0, 1, (len(x), *[1] * (x.ndim - 1))).astype(np.float32)
+    mixed = share * x + (1 - share) * x[partner]
+    return np.asarray(np.rint(mixed).astype(x.dtype) if x.dtype == np.uint8 else mixed)
+
+
+def _strayed(x: Array, random: np.random.Generator) -> Array:
+    """Signals whose channels are higher or lower, louder or softer, each by itself."""
+    if x.ndim != 3:
+        return x
+    shape = (*x.shape[:2], 1)
+    level = _STRAY * random.standard_normal(shape) * x.std(axis=(0, 2), keepdims=True)
+    gain = np.exp(_STRAY * random.standard_normal(shape))
+    mean = x.mean(axis=2, keepdims=True)
+    return np.asarray(mean + level + (x - mean) * gain, dtype=np.float32)
 
 
 def _ask(teacher: Predictor, x: Array, spec: Spec, watch: Watch, cache: Path | None) -> Array:
