@@ -148,7 +148,7 @@ def test_a_file_that_ends_too_early_is_an_error_with_a_code(cut):
     assert _refused(FILES["conv"][:cut]).code == "tflite-damaged"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     name=st.sampled_from(list(FILES)),
     flips=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=4),

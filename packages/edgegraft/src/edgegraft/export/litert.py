@@ -23,15 +23,18 @@ from edgegraft.export.litert_operators import EMITTERS
 from edgegraft.export.parity import prove
 from edgegraft.passes.layout import channels_last
 from edgegraft.passes.trace import trace
-from edgegraft_edge.bundle import Bundle, with_model
+from edgegraft_edge.backends.litert import LitertBackend
+from edgegraft_edge.bundle import Bundle, score, with_model
 from edgegraft_edge.errors import ExportError, OptionError
 from edgegraft_edge.primitives import PRIMITIVES
 from edgegraft_edge.program import INPUT, Program, split
+from edgegraft_edge.runner import open_model
 from edgegraft_edge.signal import ImageSpec, WindowSpec
 
 OUTPUT = "probabilities"
 ENDS = ("float", "int8")
 METADATA = "edgegraft"
+_ONE_STEP = 1.01
 _MOVES = ("reshape", "transpose", "slice")
 
 
@@ -66,7 +69,24 @@ class LitertExporter:
             told["rate_hz"] = bundle.spec.rate_hz
         metadata = {METADATA: json.dumps(told, sort_keys=True)}
         model = emit(program, *shape, io=self.io, metadata=metadata)
-        return prove(with_model(bundle, "litert", model), "litert")
+        return prove(self._same_steps(with_model(bundle, "litert", model)), "litert")
+
+    def _same_steps(self, bundle: Bundle) -> Bundle:
+        """An integer program to within one step of its output, by the reference kernels."""
+        ends = [op.attrs["scale"] for op in bundle.program.ops if op.kind == "dequantize"]
+        if bundle.precision != "int8" or not ends:
+            return bundle
+        run = open_model(bundle, LitertBackend(reference=True))
+        found = score(run, bundle.golden, bundle.spec, bundle.classes)
+        steps = float(np.abs(found - bundle.expected).max()) / float(ends[-1])
+        if steps > _ONE_STEP:
+            raise ExportError.of(
+                "export-parity",
+                f"LiteRT's reference kernels {steps:.1f} steps away on {len(found)} golden windows",
+                "the file must say what the program says, to within one step",
+                "report the program to Edgegraft",
+            )
+        return bundle
 
 
 def emit(

@@ -34,16 +34,14 @@ def _narrowed(
     """The same over fewer axes: those that broadcast alike are joined."""
     wide = [(1,) * (len(shape) - len(v.shape)) + v.shape for v in (a, b)]
     groups: list[list[int]] = []
-    for axis in range(len(shape)):
-        alike = groups and all(
-            (each[axis] == shape[axis]) == (each[groups[-1][-1]] == shape[groups[-1][-1]])
-            or shape[axis] == 1
-            for each in wide
-        )
-        if alike:
+    last: list[bool] = []
+    for axis in (axis for axis in range(len(shape)) if shape[axis] > 1):
+        full = [each[axis] == shape[axis] for each in wide]
+        if groups and full == last:
             groups[-1].append(axis)
         else:
             groups.append([axis])
+        last = full
     if len(groups) > WIDE:
         raise refused(
             f"{operator} over shapes {a.shape} and {b.shape}",

@@ -11,7 +11,8 @@ semantics of its reference kernels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -118,7 +119,8 @@ def read_int8(data: bytes) -> Int8Model:
             "windows come in at one place, and scores come out at one",
             "a network with one input and one output",
         )
-    transcript = Transcript8(tensors, inputs[0])
+    with _ends(inputs[0]):
+        transcript = Transcript8(tensors, inputs[0])
     problems: list[Problem] = []
     unknown: dict[str, str] = {}
     for node in nodes:
@@ -146,7 +148,22 @@ def read_int8(data: bytes) -> Int8Model:
         raise damaged(f"an output {outputs[0]!r} that nothing gives")
     if problems:
         raise ModelError(problems)
-    return transcript.finish(outputs[0])
+    with _ends(outputs[0]):
+        return transcript.finish(outputs[0])
+
+
+@contextmanager
+def _ends(name: str) -> Iterator[None]:
+    """Where the windows come in and the scores go out, what is refused is an error of its own."""
+    try:
+        yield
+    except RefusedError as error:
+        raise ModelError.of(
+            "operator-form",
+            f"an end {name!r} of the network with {error}",
+            "windows must become integers, and integers scores",
+            "the float file of the network, which edgegraft quantises",
+        ) from error
 
 
 def _form(node: Node, how: str) -> Problem:
