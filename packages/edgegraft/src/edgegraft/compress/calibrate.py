@@ -50,7 +50,7 @@ class Quantization:
     )
     windows: int = field(default=200, metadata={"help": "most calibration windows looked at"})
     least_sqnr_db: float = field(
-        default=12.0,
+        default=20.0,
         metadata={
             "help": "signal to noise of the result in decibels below which the loudest "
             "operations stay float"

@@ -77,6 +77,8 @@ def each_alone(
     index_of = {op.output: index for index, op in enumerate(program.ops)}
     found = {}
     for value, rounding in roundings.items():
+        if value not in kept:
+            continue
         starts = [
             index
             for index, op in enumerate(program.ops)

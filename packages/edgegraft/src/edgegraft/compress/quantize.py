@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgegraft.compress.calibrate import Quantization, observed
+from edgegraft.compress.equalize import equalized
 from edgegraft.compress.noise import each_alone, signal_to_noise_db
 from edgegraft.compress.rewrite import INTEGER_FORMS, Rewritten, Weights, rewritten
 from edgegraft.passes.layout import channels_last
@@ -30,8 +31,7 @@ __all__ = ["Kept", "Quantization", "Quantized", "float_operations", "quantize_pr
            "quantized", "quantized_bundle"]  # fmt: skip
 _DEFAULT = Quantization()
 _JUDGED = 64  # windows that the result is judged by
-_SHARE_DB = 8.0  # an operation that makes a sixth of the noise allowed is too loud
-_OF_NETWORK = 0.5  # its own noise spreads evenly, and being in integers throughout is worth some
+_OF_EMBEDDING = 0.5  # of a network without its head: random weights hardly tell windows apart
 _NAMED = 4
 _STEPS, _STEP_DB = 6, 4.0  # how often the loudest are left out, and how much stricter each time
 
@@ -62,7 +62,8 @@ class Quantized:
         program: with integer primitives; takes and gives float32 like the first.
         kept_float: operations that stay float; what prepares a window value by value, and what
             only moves values, is not listed.
-        sqnr_db: signal to noise of its result over calibration windows, in decibels.
+        sqnr_db: signal to noise over calibration windows in decibels, of what its softmax takes or
+            else of its result.
         weights: float weights of its convolutions and matrices, by the value that they give.
     """
 
@@ -105,25 +106,26 @@ def quantize_program(
             "the float program that it was made of",
         )
     x = np.asarray(calibration, np.float32)[: options.windows]
-    last = channels_last(program, *x.shape[1:])
+    last = equalized(channels_last(program, *x.shape[1:]), x)
     forms, ranges = trace(last, *x.shape[1:]), observed(last, x, options)
-    few = x[:_JUDGED]
-    wanted = last.run(few)
+    judged, few = _logits(last), x[:_JUDGED]
+    wanted = judged.run(few)
 
     def attempt(kept: Collection[str]) -> tuple[Rewritten, float]:
-        made = rewritten(last, forms, ranges, kept)
-        return made, signal_to_noise_db(wanted, made.program.run(few))
+        found = rewritten(judged, forms, ranges, kept).program.run(few)
+        return rewritten(last, forms, ranges, kept), signal_to_noise_db(wanted, found)
 
     found, sqnr = attempt(())
     front, noisy = _front(last), dict[str, float]()
-    least = options.least_sqnr_db * (_OF_NETWORK if front else 1)
+    embeds = front and judged is last
+    least = options.least_sqnr_db * (_OF_EMBEDDING if embeds else 1)
     if sqnr < least or any(op.output in front for op in _harder(found.stayed)):
         found, sqnr = attempt(front)  # in integers wholly, or not at all
     for step in range(_STEPS):
         if sqnr >= least or options.integer_only:
             break
-        noise = each_alone(last, x, found.roundings)
-        most = least + _SHARE_DB + _STEP_DB * step
+        noise = each_alone(judged, x, found.roundings)
+        most = least + _STEP_DB * step
         noisy |= {name: db for name, db in noise.items() if db < most}
         found, sqnr = attempt({*front, *noisy})
     stayed = _stayed(last, found, noisy, front)
@@ -139,6 +141,23 @@ def quantize_program(
             for kept in _counted(inside or stayed)
         )
     return Quantized(found.program, _counted(stayed), sqnr, found.weights)
+
+
+def _logits(program: Program) -> Program:
+    """The program up to what its softmax takes: probabilities near 0 and 1 hide what changed.
+
+    The whole program where the softmax is of logarithms, as of a mixture: there, what matters
+    little changes most.
+    """
+    makes = {op.output: op for op in program.ops}
+    last = makes.get(program.output)
+    if last is None or last.kind != "softmax":
+        return program
+    before = makes.get(last.inputs[0])
+    if before is None or before.kind not in ("add", "matmul", "conv2d_last"):
+        return program
+    ops = tuple(op for op in program.ops if op is not last)
+    return Program(ops, program.constants, before.output)
 
 
 def _harder(ops: Iterable[Op]) -> Iterator[Op]:
