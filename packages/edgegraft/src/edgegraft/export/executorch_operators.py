@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from edgegraft.export.executorch_integer import INTEGER_EMITTERS, kept
 from edgegraft.export.executorch_network import Emit, Network, Value, fixed
@@ -76,12 +77,59 @@ def _reshape(network: Network, x: Value, *, shape: Sequence[int]) -> Value:
     return Value(tensor.reshape(len(tensor), *shape))
 
 
+def _convolved(
+    network: Network,
+    x: Tensor,
+    weight: Value | Array,
+    bias: Value | Array,
+    *,
+    stride: Sequence[int] = (1, 1),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+    pad: Sequence[int] = (0, 0, 0, 0),
+) -> Tensor:
+    """(n, c, h, w) with weights (c_out, c_in, kh, kw); `pad` is top, left, bottom, right.
+
+    Values stay in rows: portable kernels refuse to mix orders in memory.
+    """
+    top, left, bottom, right = pad
+    around = (top, left)
+    if around != (bottom, right):
+        x, around = functional.pad(x, (left, right, top, bottom)), (0, 0)
+    kernels, offsets = network.tensor(weight), network.tensor(bias)
+    sizes = tuple(stride), around, tuple(dilation)
+    return functional.conv2d(x, kernels, offsets, *sizes, groups)
+
+
+def _conv2d(
+    network: Network, x: Value, weight: Value | Array, bias: Value | Array, **attrs: Any
+) -> Value:
+    return Value(_convolved(network, x.plain, weight, bias, **attrs))
+
+
+def _conv1d(
+    network: Network,
+    x: Value,
+    weight: Value | Array,
+    bias: Value | Array,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    pad: Sequence[int] = (0, 0),
+) -> Value:
+    """In two dimensions, of height one: XNNPACK has no other convolution."""
+    flat = Value(weight.plain.unsqueeze(2)) if isinstance(weight, Value) else weight[:, :, None]
+    sizes = {"stride": (1, stride), "dilation": (1, dilation), "pad": (0, pad[0], 0, pad[1])}
+    found = _convolved(network, x.plain.unsqueeze(2), flat, bias, groups=groups, **sizes)
+    return Value(found.squeeze(2))
+
+
 def _conv2d_last(
     network: Network, x: Value, weight: Value | Array, bias: Value | Array, **attrs: Any
 ) -> Value:
-    kernels = network.tensor(fixed(weight, "weights of a convolution").transpose(0, 3, 1, 2))
-    first = x.channels_first
-    return Value(torch_functions()["conv2d"](first, kernels, network.tensor(bias), **attrs), True)
+    kernels = fixed(weight, "weights of a convolution").transpose(0, 3, 1, 2)
+    return Value(_convolved(network, x.channels_first, kernels, bias, **attrs), first=True)
 
 
 def _max_pool2d_last(network: Network, x: Value, **attrs: Any) -> Value:
@@ -147,13 +195,15 @@ def _depth(left: Array, right: Array, roots: Array) -> int:
 
 _EACH = ("add", "sub", "mul", "div", "maximum", "minimum", "greater", "abs", "sqrt", "log", "exp",
          "erf", "round", "tanh", "sigmoid", "relu", "leaky_relu")  # fmt: skip
-_TAKEN = ("softmax", "matmul", "conv1d", "conv2d", "max_pool2d", "frame", "transpose", "pad",
+_TAKEN = ("softmax", "matmul", "max_pool2d", "frame", "transpose", "pad",
           "concat")  # fmt: skip
 
 _FLOAT: Mapping[str, Emit] = {
     **{kind: _each(kind) for kind in _EACH},
     **{kind: _taken(kind) for kind in _TAKEN},
     **{kind: _reduced(kind) for kind in ("mean", "sum", "max", "min")},
+    "conv1d": _conv1d,
+    "conv2d": _conv2d,
     "conv2d_last": _conv2d_last,
     "max_pool2d_last": _max_pool2d_last,
     "reshape": _reshape,
