@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgegraft.export.onnx import OUTPUT, emit
-from edgegraft.export.onnx_operators import EMITTERS
+from edgegraft.export.onnx import EMITTERS, OUTPUT, emit
 from edgegraft.testing.programs import (
     CASES,
     N_CHANNELS,
@@ -24,7 +23,7 @@ from edgegraft.zoo.torch_program import run_torch, torch_primitives
 from edgegraft_edge.errors import ExportError
 from edgegraft_edge.heads import TreesHead
 from edgegraft_edge.integer import INTEGER
-from edgegraft_edge.primitives import PRIMITIVES
+from edgegraft_edge.primitives import MOVES, PRIMITIVES
 from edgegraft_edge.program import IDENTITY, Draft, Program
 from edgegraft_edge.tokens import READERS
 
@@ -46,13 +45,54 @@ def assert_agrees(program: Program, x: np.ndarray) -> None:
 
 
 def test_every_primitive_has_an_emitter_and_a_case():
-    assert set(EMITTERS) == set(PRIMITIVES) - set(READERS) - set(INTEGER)
-    assert set(CASES) == set(PRIMITIVES) - set(READERS)
+    assert set(EMITTERS) == set(PRIMITIVES) - set(READERS) == set(CASES)
 
 
 @pytest.mark.parametrize("kind", sorted(set(CASES) - set(INTEGER)))
 def test_primitive_agrees_with_onnxruntime(kind):
     assert_agrees(CASES[kind], windows())
+
+
+EXACT = {"dequantize", "table_int8", "softmax_int8", "average_pool_int8"}
+
+
+@pytest.mark.parametrize("kind", sorted(INTEGER))
+def test_integer_primitive_agrees_with_onnxruntime_within_one_step(kind):
+    program, x = CASES[kind], windows(200)
+    step = program.ops[-1].attrs["scale"]
+    found = compute(emit(program, N_CHANNELS, N_TIMEPOINTS), x)
+    steps = np.rint((found - program.run(x)) / step)
+    assert np.abs(steps).max() <= (0 if kind in EXACT else 1)
+    assert (steps == 0).mean() > 0.85  # scales of the cases are round numbers: halves are common
+
+
+MOVED = {
+    "reshape": {"shape": [6, -1]},
+    "transpose": {"axes": [0, 2, 1]},
+    "slice": {"axis": 2, "start": 17, "stop": 2, "step": -3},
+    "max": {"axes": [2]},
+    "min": {"axes": [1], "keepdims": False},
+    "frame": {"length": 6, "hop": 4},
+    "pad": {"before": [1, 2], "after": [0, 3], "value": -7},
+    "sort": {},
+    "concat": {"axis": 1},
+    "gather": {"axis": 1},
+    "max_pool2d_last": {"kernel": [3, 2], "stride": [2, 1], "pad": [1, 1, 0, 0]},
+}
+
+
+@pytest.mark.parametrize("kind", sorted(MOVES))
+def test_what_only_moves_values_takes_int8(kind):
+    draft = Draft()
+    value = draft.add("quantize", "x", scale=0.03, zero=-4)
+    if kind == "max_pool2d_last":
+        value = draft.add("reshape", value, shape=[4, 5, 3])
+    others = [np.array([2, 0, 2, -1])] if kind == "gather" else []
+    if kind == "concat":
+        others = [value]
+    value = draft.add(kind, value, *others, **MOVED[kind])
+    program = draft.finish(draft.add("dequantize", value, scale=0.03, zero=-4))
+    assert_agrees(program, windows())
 
 
 @pytest.mark.parametrize("n_windows", [1, 2, 33])

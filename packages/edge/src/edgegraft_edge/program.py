@@ -248,9 +248,9 @@ class Draft:
             names[op.output] = self.add(op.kind, *(names[n] for n in op.inputs), **op.attrs)
         return names[program.output]
 
-    def finish(self, output: str) -> Program:
-        """The program that gives `output`; what that does not need is left out."""
-        needed, ops = {output}, []
+    def finish(self, output: str, *others: str) -> Program:
+        """The program that gives `output`; what that, and `others`, do not need is left out."""
+        needed, ops = {output, *others}, []
         for op in reversed(self._ops):
             if op.output in needed:
                 needed.update(op.inputs)

@@ -65,37 +65,66 @@ def signal_to_noise_db(expected: Array, found: Array) -> float:
     return float(-10 * np.log10(np.clip(noise, _LEAST_NOISE, 1.0)).mean())
 
 
-def each_alone(
-    program: Program, x: Array, roundings: Mapping[str, Rounding]
-) -> Mapping[str, float]:
-    """Value -> signal to noise of the program's result in decibels, where only it is rounded.
+@dataclass(frozen=True)
+class Judged:
+    """Where rounding is told by: values of a program, each a part on its own.
+
+    What a softmax takes, since probabilities near 0 and 1 hide what changed; what trees say; the
+    result where there is neither. Of a mixture every member counts: one must not hide another.
+    """
+
+    program: Program
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, program: Program) -> Judged:
+        makes = {op.output: op for op in program.ops}
+        names = [op.output for op in program.ops if op.kind == "trees"]
+        for op in program.ops:
+            before = makes.get(op.inputs[0]) if op.kind == "softmax" else None
+            if before is not None and before.kind in ("add", "matmul", "conv2d_last"):
+                names.append(before.output)
+        return cls(program, tuple(names) or (program.output,))
+
+    @property
+    def early(self) -> bool:
+        """Whether it is not the result that is judged."""
+        return self.names != (self.program.output,)
+
+    def db(self, expected: Mapping[str, Array], found: Mapping[str, Array]) -> float:
+        """Signal to noise of the worst part."""
+        return min(signal_to_noise_db(expected[name], found[name]) for name in self.names)
+
+
+def each_alone(judged: Judged, x: Array, roundings: Mapping[str, Rounding]) -> Mapping[str, float]:
+    """Value -> signal to noise in decibels, where only it is rounded.
 
     Args:
         x: windows (n_windows, ...); as many are used as memory allows, at least four.
     """
-    kept = _all_values(program, x[: _affordable(program, x)])
+    program = judged.program
+    kept = all_values(program, x[: _affordable(program, x)])
     index_of = {op.output: index for index, op in enumerate(program.ops)}
     found = {}
     for value, rounding in roundings.items():
-        if value not in kept:
-            continue
         starts = [
             index
             for index, op in enumerate(program.ops)
             if any(name in rounding.weights for name in op.inputs)
         ]
         first = min([*starts, index_of.get(value, -1)])
-        result = _again(program, kept, rounding, first)
-        found[value] = signal_to_noise_db(kept[program.output], result)
+        changed = _again(program, kept, rounding, first)
+        found[value] = judged.db(kept, {**kept, **changed})
     return found
 
 
 def _affordable(program: Program, x: Array) -> int:
-    one = sum(value.nbytes for value in _all_values(program, x[:1]).values())
+    one = sum(value.nbytes for value in all_values(program, x[:1]).values())
     return int(np.clip(_BYTES // max(1, one), 4, _MOST_WINDOWS))
 
 
-def _all_values(program: Program, x: Array) -> dict[str, Array]:
+def all_values(program: Program, x: Array) -> dict[str, Array]:
+    """Every value of a program by name."""
     held: dict[str, Array] = {INPUT: np.asarray(x, np.float32)}
     for op in program.ops:
         held[op.output] = _computed(
@@ -109,8 +138,10 @@ def _computed(op: Op, arguments: Iterable[Array]) -> Array:
         return PRIMITIVES[op.kind](*arguments, **op.attrs)
 
 
-def _again(program: Program, kept: Mapping[str, Array], rounding: Rounding, first: int) -> Array:
-    """The result with one rounding; only what follows from it is computed anew."""
+def _again(
+    program: Program, kept: Mapping[str, Array], rounding: Rounding, first: int
+) -> dict[str, Array]:
+    """What one rounding changes; only what follows from it is computed anew."""
     changed: dict[str, Array] = dict(rounding.weights)
 
     def rounded(value: Array) -> Array:
@@ -129,4 +160,4 @@ def _again(program: Program, kept: Mapping[str, Array], rounding: Rounding, firs
         )
         value = _computed(op, arguments)
         changed[op.output] = rounded(value) if forced else value
-    return changed.get(program.output, kept[program.output])
+    return changed

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgegraft.compress.calibrate import Quantization, observed
 from edgegraft.compress.equalize import equalized
-from edgegraft.compress.noise import each_alone, signal_to_noise_db
+from edgegraft.compress.noise import Judged, all_values, each_alone
 from edgegraft.compress.rewrite import INTEGER_FORMS, Rewritten, Weights, rewritten
 from edgegraft.passes.layout import channels_last
 from edgegraft.passes.trace import trace
@@ -108,16 +108,17 @@ def quantize_program(
     x = np.asarray(calibration, np.float32)[: options.windows]
     last = equalized(channels_last(program, *x.shape[1:]), x)
     forms, ranges = trace(last, *x.shape[1:]), observed(last, x, options)
-    judged, few = _logits(last), x[:_JUDGED]
-    wanted = judged.run(few)
+    judged, few = Judged.of(last), x[:_JUDGED]
+    wanted = all_values(last, few)
 
     def attempt(kept: Collection[str]) -> tuple[Rewritten, float]:
-        found = rewritten(judged, forms, ranges, kept).program.run(few)
-        return rewritten(last, forms, ranges, kept), signal_to_noise_db(wanted, found)
+        made = rewritten(last, forms, ranges, kept, judged.names)
+        found = all_values(made.shown, few)
+        return made, judged.db(wanted, {n: found[made.names[n]] for n in judged.names})
 
     found, sqnr = attempt(())
     front, noisy = _front(last), dict[str, float]()
-    embeds = front and judged is last
+    embeds = front and not judged.early
     least = options.least_sqnr_db * (_OF_EMBEDDING if embeds else 1)
     if sqnr < least or any(op.output in front for op in _harder(found.stayed)):
         found, sqnr = attempt(front)  # in integers wholly, or not at all
@@ -141,23 +142,6 @@ def quantize_program(
             for kept in _counted(inside or stayed)
         )
     return Quantized(found.program, _counted(stayed), sqnr, found.weights)
-
-
-def _logits(program: Program) -> Program:
-    """The program up to what its softmax takes: probabilities near 0 and 1 hide what changed.
-
-    The whole program where the softmax is of logarithms, as of a mixture: there, what matters
-    little changes most.
-    """
-    makes = {op.output: op for op in program.ops}
-    last = makes.get(program.output)
-    if last is None or last.kind != "softmax":
-        return program
-    before = makes.get(last.inputs[0])
-    if before is None or before.kind not in ("add", "matmul", "conv2d_last"):
-        return program
-    ops = tuple(op for op in program.ops if op is not last)
-    return Program(ops, program.constants, before.output)
 
 
 def _harder(ops: Iterable[Op]) -> Iterator[Op]:

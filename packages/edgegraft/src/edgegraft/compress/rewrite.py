@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -49,12 +50,16 @@ class Rewritten:
         roundings: of each value that is int8 now, for judging them one by one.
         weights: float weights of the convolutions and matrices, by the value that they give.
         stayed: operations of the float program that are still done in float.
+        shown: the same, giving further values in float; names: theirs, by those of the float
+            program.
     """
 
     program: Program
     roundings: Mapping[str, Rounding]
     weights: Mapping[str, Weights]
     stayed: tuple[Op, ...]
+    shown: Program
+    names: Mapping[str, str]
 
 
 def rewritten(
@@ -62,6 +67,7 @@ def rewritten(
     forms: Mapping[str, Form],
     ranges: Mapping[str, Range],
     keep_float: Collection[str] = (),
+    show: Collection[str] = (),
 ) -> Rewritten:
     """The program with integer primitives wherever there is one.
 
@@ -69,9 +75,10 @@ def rewritten(
         program: with its channels last.
         forms, ranges: of its values.
         keep_float: values that must not become int8.
+        show: values that are wanted in float besides the result.
     """
     endless = {name for name, held in ranges.items() if not held.finite}
-    return _Rewrite(program, forms, ranges, frozenset(keep_float) | endless).run()
+    return _Rewrite(program, forms, ranges, frozenset(keep_float) | endless).run(show)
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ class _Rewrite:
         self.readers[self.program.output] += 1
         self.next = {name: op for op in self.program.ops for name in op.inputs}
 
-    def run(self) -> Rewritten:
+    def run(self, show: Collection[str]) -> Rewritten:
         done: set[str] = set()
         for op in self.program.ops:
             if op.output in done:
@@ -132,7 +139,11 @@ class _Rewrite:
         program = self.draft.finish(str(self.real(self.program.output)))
         made = {op.output for op in program.ops}
         weights = {name: pair for name, pair in self.weights.items() if name in made}
-        return Rewritten(program, self.roundings, weights, tuple(self.stayed))
+        seen = {name: str(self.real(name)) for name in show}
+        shown = self.draft.finish(program.output, *seen.values())
+        return Rewritten(
+            program, self.roundings, weights, tuple(self.stayed), shown, MappingProxyType(seen)
+        )
 
     def constant(self, name: str) -> Array | None:
         return self.program.constants.get(name)

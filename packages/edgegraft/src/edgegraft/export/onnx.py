@@ -1,16 +1,16 @@
 """ONNX: a program as a graph, one operator or a few for each primitive.
 
-:data:`~edgegraft.export.onnx_operators.EMITTERS` mirrors
-:data:`edgegraft_edge.primitives.PRIMITIVES` name by name, with the same arguments; a test holds the
-two tables together. The batch axis stays free; channels and
-timepoints are fixed, since they are part of what a bundle promises.
+:data:`EMITTERS` mirrors :data:`edgegraft_edge.primitives.PRIMITIVES` name by name, with the same
+arguments; a test holds the two tables together. The batch axis stays free; channels and timepoints
+are fixed, since they are part of what a bundle promises.
 
 What takes text apart (:data:`edgegraft_edge.tokens.READERS`) has no operator; it stays in front
 of the graph, in NumPy, and the graph starts from its numbers.
 
-The graph computes in float32 throughout. NumPy and a runtime round sums differently, so
-values agree to about 1e-6 relative; where a program compares (``greater``, ``trees``) a value
-that sits on the threshold to within that rounding may fall on the other side. One such tie
+Integer programs keep their scales and use integer operators
+(:mod:`edgegraft.export.onnx_integer`). The rest of a graph computes in float32. NumPy and a
+runtime round sums differently, so values agree to about 1e-6 relative; where a program compares
+(``greater``, ``trees``) a value that sits on the threshold to within that rounding may fall on the other side. One such tie
 moves a proportion over n timepoints by 1/n. `edgegraft.export.parity` counts what that does
 to the probabilities of real windows.
 """
@@ -18,11 +18,15 @@ to the probabilities of real windows.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
-from edgegraft.export.onnx_operators import EMITTERS, Graph
+import numpy as np
+
+from edgegraft.export.onnx_integer import INTEGER_EMITTERS
+from edgegraft.export.onnx_operators import FLOAT_EMITTERS, Graph
 from edgegraft.export.parity import prove
 from edgegraft.passes.trace import trace
 from edgegraft_edge.bundle import Bundle, with_model
@@ -32,6 +36,11 @@ from edgegraft_edge.signal import ImageSpec, WindowSpec
 
 OPSET, OPSETS, ML_OPSET, IR_VERSION = 18, (18, 19, 20), 3, 8
 OUTPUT = "probabilities"
+
+EMITTERS: Mapping[str, Callable[..., str]] = MappingProxyType(
+    {**FLOAT_EMITTERS, **INTEGER_EMITTERS}
+)
+"""Primitive -> what writes it into a graph; the same keys as `PRIMITIVES`, without `READERS`."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,8 @@ def emit(
 
     graph = Graph()
     names: dict[str, str] = {INPUT: INPUT}
-    shapes = {name: form.shape for name, form in trace(program, *shape).items()}
+    forms = trace(program, *shape)
+    shapes = {name: form.shape for name, form in forms.items()}
     graph.shapes[INPUT] = shapes[INPUT]
     for op in program.ops:
         for name in op.inputs:
@@ -93,6 +103,8 @@ def emit(
                 names[name] = graph.constant(program.constants[name])
         names[op.output] = EMITTERS[op.kind](graph, *(names[n] for n in op.inputs), **op.attrs)
         graph.shapes[names[op.output]] = shapes[op.output]
+        if forms[op.output].dtype == np.int8:
+            graph.eight.add(names[op.output])
     if program.output not in names:
         names[program.output] = graph.constant(program.constants[program.output])
     graph.nodes.append(onnx.helper.make_node("Identity", [names[program.output]], [OUTPUT]))

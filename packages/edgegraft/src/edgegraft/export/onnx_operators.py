@@ -25,6 +25,7 @@ class Graph:
         self.initialisers: dict[tuple[str, Shape, bytes], Any] = {}
         self.arrays: dict[str, Array] = {}
         self.shapes: dict[str, Shape] = {}
+        self.eight: set[str] = set()  # values in int8
 
     def node(self, operator: str, *inputs: str, domain: str = "", **attrs: Any) -> str:
         """Append an operator with one output and return the name of that output."""
@@ -37,11 +38,15 @@ class Graph:
         return output
 
     def constant(self, values: Any) -> str:
-        """Keep an array (floats as float32, integers as int64) and return its name."""
+        """Keep an array and return its name: floats as float32, integers as int64.
+
+        What integer primitives take (int8, int32) stays as it is.
+        """
         import onnx
 
         array = np.asarray(values)
-        array = array.astype(np.int64 if array.dtype.kind in "iub" else np.float32)
+        if array.dtype not in (np.int8, np.int32):
+            array = array.astype(np.int64 if array.dtype.kind in "iub" else np.float32)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self.initialisers:
             name = f"k{len(self.initialisers)}"
@@ -179,7 +184,8 @@ def _max_pool2d_last(graph: Graph, x: str, **attrs: Any) -> str:
 
 def _pad(graph: Graph, x: str, *, before: list[int], after: list[int], value: float = 0) -> str:
     edges = graph.constant([0, *before, 0, *after])
-    return graph.node("Pad", x, edges, graph.constant(np.float32(value)))
+    fill = np.int8(value) if x in graph.eight else np.float32(value)
+    return graph.node("Pad", x, edges, graph.constant(fill))
 
 
 def _lookup(graph: Graph, ids: str, table: str) -> str:
@@ -196,12 +202,14 @@ def _frame(graph: Graph, x: str, *, length: int, hop: int) -> str:
 def _sort(graph: Graph, x: str) -> str:
     import onnx
 
+    eight, size = x in graph.eight, graph.constant([graph.shapes[x][-1]])
+    if eight:  # runtimes sort no int8
+        x = graph.node("Cast", x, to=1)
     ranked, places = f"v{len(graph.nodes)}", f"v{len(graph.nodes)}_places"
-    size = graph.constant([graph.shapes[x][-1]])
     graph.nodes.append(
         onnx.helper.make_node("TopK", [x, size], [ranked, places], axis=-1, largest=0, sorted=1)
     )
-    return ranked
+    return graph.node("Cast", ranked, to=3) if eight else ranked
 
 
 def _concat(graph: Graph, *values: str, axis: int) -> str:
@@ -274,7 +282,7 @@ def _trees(
     )
 
 
-EMITTERS: Mapping[str, Callable[..., str]] = MappingProxyType(
+FLOAT_EMITTERS: Mapping[str, Callable[..., str]] = MappingProxyType(
     {
         "add": _elementwise("Add"),
         "sub": _elementwise("Sub"),
@@ -316,4 +324,4 @@ EMITTERS: Mapping[str, Callable[..., str]] = MappingProxyType(
         "trees": _trees,
     }
 )
-"""Primitive -> what writes it into a graph; the same keys as `PRIMITIVES`."""
+"""Float primitive -> what writes it into a graph."""
