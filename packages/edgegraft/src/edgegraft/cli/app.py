@@ -77,6 +77,11 @@ COMMANDS = {
         "edgegraft.cli.explain:explain",
         "Draw where in each picture a model saw what it says.",
     ),
+    "import": ("edgegraft.cli.take:take", "Wrap a .tflite or .onnx file as a bundle."),
+    "compress": (
+        "edgegraft.cli.compress:compress",
+        "Make a run smaller: int8, pruned, distilled, or what fits a board.",
+    ),
     "export": ("edgegraft.cli.ship:export", "Write a model for a runtime or a microcontroller."),
     "verify": ("edgegraft.cli.ship:verify", "Re-compute the golden windows in each runtime."),
     "profile": (

@@ -97,16 +97,16 @@ def backbone(card: BackboneCard, model: FileModel, writers: Mapping[str, Writer]
     Errors: `ModelError` "operator-unknown" and "operator-form" with all that stand before the
     cut, "cut-unknown", "network-input"; `OptionError`.
     """
-    _check_options(card)
-    model, opened = _closed(model, card)
+    check_options(card)
+    model, opened = closed(model, card)
     transcript = Transcript(model)
-    problems = _write(transcript, writers)
+    problems = write_nodes(transcript, writers)
     wanted = str(card.options.get("cut", ""))
     cut = named_cut(transcript, wanted) if wanted else usual_cut(model)
     if cut not in transcript.values:
         raise ModelError(problems or [_constant(cut)])
     network = cut_network(transcript, cut, named=bool(wanted))
-    intake, takes, said = _intake(card, model)
+    intake, takes, said = intake_of(card, model)
     shape = " x ".join(str(n) for n in model.shape[1:])
     found = replace(
         card,
@@ -118,7 +118,7 @@ def backbone(card: BackboneCard, model: FileModel, writers: Mapping[str, Writer]
     return Graph(found, intake, network)
 
 
-def _check_options(card: BackboneCard) -> None:
+def check_options(card: BackboneCard) -> None:
     problems = [
         Problem(
             "option-unknown",
@@ -143,7 +143,7 @@ def _check_options(card: BackboneCard) -> None:
         raise OptionError(problems)
 
 
-def _closed(model: FileModel, card: BackboneCard) -> tuple[FileModel, str]:
+def closed(model: FileModel, card: BackboneCard) -> tuple[FileModel, str]:
     """The model with a size for each axis of its input, and what to say of them."""
     shape = model.shape
     if card.options.get("shape"):
@@ -177,7 +177,7 @@ def _shown(model: FileModel) -> str:
     return " x ".join(str(n or "?") for n in model.shape[1:])
 
 
-def _write(transcript: Transcript, writers: Mapping[str, Writer]) -> list[Problem]:
+def write_nodes(transcript: Transcript, writers: Mapping[str, Writer]) -> list[Problem]:
     """Write all that can be written; what cannot, and why."""
     problems: list[Problem] = []
     unknown: dict[str, str] = {}
@@ -221,7 +221,7 @@ def _write(transcript: Transcript, writers: Mapping[str, Writer]) -> list[Proble
     ] + problems[:8]
 
 
-def _intake(card: BackboneCard, model: FileModel) -> tuple[Intake, tuple[str, ...], str]:
+def intake_of(card: BackboneCard, model: FileModel) -> tuple[Intake, tuple[str, ...], str]:
     """How windows come to the network, which kinds, and what was assumed, in words."""
     sizes = model.shape[1:]
     if model.channels_last and len(sizes) > 1:

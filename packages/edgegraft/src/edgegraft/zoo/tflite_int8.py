@@ -93,13 +93,26 @@ def is_int8(data: bytes) -> bool:
 
     Errors: `ModelError` "tflite-damaged".
     """
+    return any(x in (_INT8, _UINT8) for x, _ in _weighted(data))
+
+
+def is_hybrid(data: bytes) -> bool:
+    """Whether some convolution or matrix reads float values with weights of 8 bits.
+
+    Errors: `ModelError` "tflite-damaged".
+    """
+    return any(x == _FLOAT and weight in (_INT8, _UINT8) for x, weight in _weighted(data))
+
+
+def _weighted(data: bytes) -> list[tuple[int, int]]:
+    """Types of what each convolution or matrix reads: of the value, and of the weights."""
     tensors, nodes, _, _ = read_parts(data)
-    weighted = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-    return any(
-        node.kind in weighted and tensors[node.inputs[0]].kind in (_INT8, _UINT8)
+    kinds = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+    return [
+        (tensors[node.inputs[0]].kind, tensors[node.inputs[1]].kind)
         for node in nodes
-        if node.inputs and node.inputs[0] in tensors
-    )
+        if node.kind in kinds and len(node.inputs) > 1 and all(node.inputs[:2])
+    ]
 
 
 def read_int8(data: bytes) -> Int8Model:
