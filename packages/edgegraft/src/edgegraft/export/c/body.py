@@ -17,6 +17,7 @@ from edgegraft_edge.signal import Array
 SIZES = {"float": 4, "int8_t": 1, "int32_t": 4}
 MAX_CONSTANT_BYTES = 32 << 20
 _LEAVES, _LENGTH = 6, 400  # an expression beyond this is put into memory
+_ROW_BYTES = 512  # of stack, for values that are turned as they are computed
 _COUNTERS = "ijklmnpq"
 
 Value = Expression | Array
@@ -105,6 +106,7 @@ class Body:
     """
 
     constants: Constants
+    blocks: bool = False  # weights of int8 kernels as processors with dot products want them
     buffers: dict[str, _Buffer] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     title: str = ""
@@ -188,7 +190,21 @@ class Body:
         places = [address(leaf, counters, [s[n] for _, s in axes]) for n, leaf in enumerate(leaves)]
         line = f"{places[0]} = {value.text.format(*places[1:])};"
         share = self._in_place(leaves, axes)
+        if self._turned(leaves, axes, value):
+            self.step(_by_rows(axes, value, leaves), [value], into, share)
+            return
         self.step(nested([size for size, _ in axes], counters, [line]), [value], into, share)
+
+    def _turned(
+        self, leaves: Sequence[Leaf], axes: Sequence[tuple[int, tuple[int, ...]]], value: Expression
+    ) -> bool:
+        """Whether a value is computed in another order than it is read, row by short row."""
+        if len(axes) != 2 or value.is_view:
+            return False
+        (n_rows, outer), (_, inner) = axes
+        read = [n for n, leaf in enumerate(leaves) if n and leaf.name in self.buffers]
+        turned = bool(read) and all(outer[n] == 1 and inner[n] != 1 for n in read)
+        return turned and n_rows * SIZES[leaves[0].ctype] <= _ROW_BYTES
 
     def _in_place(self, leaves: Sequence[Leaf], axes: Sequence[tuple[int, tuple[int, ...]]]) -> str:
         """An array that is read just where the result is written, so that it may go there."""
@@ -242,6 +258,24 @@ class Body:
             )
             found += [line.replace("@scratch", scratch) for line in step.lines]
         return found
+
+
+def _by_rows(
+    axes: Sequence[tuple[int, tuple[int, ...]]], value: Expression, leaves: Sequence[Leaf]
+) -> list[str]:
+    """A loop over columns of the result, each computed as it is read and then spread."""
+    (n_rows, outer), (n_columns, inner) = axes
+    target = leaves[0]
+    places = [address(leaf, "ij", (outer[n], inner[n])) for n, leaf in enumerate(leaves)]
+    return nested(
+        [n_columns],
+        ["j"],
+        [
+            f"{target.ctype} row[{n_rows}];",
+            *nested([n_rows], ["i"], [f"row[i] = {value.text.format(*places[1:])};"]),
+            *nested([n_rows], ["i"], [f"{places[0]} = row[i];"]),
+        ],
+    )
 
 
 def pointer(value: Expression) -> str:

@@ -19,7 +19,7 @@ from edgegraft_edge.primitives import PRIMITIVES
 from edgegraft_edge.program import INPUT, Program
 from edgegraft_edge.signal import Array
 
-RUNTIME = ("edgegraft.h", "edgegraft_f32.c", "edgegraft_s8.c")
+RUNTIME = ("edgegraft.h", "edgegraft_f32.c", "edgegraft_s8.c", "edgegraft_blocks.c")
 _ABOUT = "/* Written by Edgegraft from a bundle; do not edit: export again. */"
 
 
@@ -53,7 +53,7 @@ def emit(
     return sources_of(model_of(program, *shape, prefix=prefix), classes, defines)
 
 
-def model_of(program: Program, *shape: int, prefix: str = "model") -> Model:
+def model_of(program: Program, *shape: int, prefix: str = "model", blocks: bool = False) -> Model:
     """The functions and the memory plan of a program; what `emit` writes to files.
 
     Errors: as `emit`.
@@ -65,7 +65,7 @@ def model_of(program: Program, *shape: int, prefix: str = "model") -> Model:
             "it begins the names in C, and eg_ begins those of our library",
             "a short word of small letters, digits and _",
         )
-    return written(program, *shape, prefix=prefix)
+    return written(program, *shape, prefix=prefix, blocks=blocks)
 
 
 def sources_of(

@@ -20,7 +20,7 @@ from edgegraft_edge.errors import ExportError
 from edgegraft_edge.signal import Array
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
-FAST = ("-O3", "-march=native", "-ffp-contract=off")
+FAST = ("-O3", "-march=native", "-ffp-contract=off", "-fno-trapping-math")
 SANITIZED = (
     "-O1", "-g", "-ffp-contract=off", "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all",

@@ -68,8 +68,11 @@ class Model:
         return self.plan.arena_bytes if self.integers is not None else 0
 
 
-def written(program: Program, *shape: int, prefix: str = "model") -> Model:
+def written(program: Program, *shape: int, prefix: str = "model", blocks: bool = False) -> Model:
     """The C of a program for windows of `shape`.
+
+    Args:
+        blocks: weights of int8 kernels in blocks, for processors with dot products in every lane.
 
     Errors: `ExportError` "export-c-operation" and others, where C cannot have it.
     """
@@ -79,7 +82,7 @@ def written(program: Program, *shape: int, prefix: str = "model") -> Model:
     out_shape = forms[program.output].shape
     integers = integers_of(program, forms)
     if integers is not None:
-        front = Body(constants)
+        front = Body(constants, blocks)
         start = front.given("window", "float", (1, *shape))
         front.given("input", "int8_t", integers.input_shape)
         _operations(
@@ -89,7 +92,7 @@ def written(program: Program, *shape: int, prefix: str = "model") -> Model:
         if front_plan.arena_bytes:  # it computes features: more than an affine map of each value
             integers, constants = None, Constants(prefix)
     if integers is None:
-        body = Body(constants)
+        body = Body(constants, blocks)
         start = body.given("window", "float", (1, *shape))
         body.given("probabilities", "float", out_shape)
         _operations(
@@ -104,7 +107,7 @@ def written(program: Program, *shape: int, prefix: str = "model") -> Model:
             prefix, program, tuple(shape), out_shape[1:], "\n\n".join(constants.lines), (run,),
             plan, plan.arena_bytes, constants.size_bytes,
         )  # fmt: skip
-    core = Body(constants)
+    core = Body(constants, blocks)
     start = core.given("input", "int8_t", integers.input_shape)
     core.given("scores", "int8_t", integers.output_shape)
     last = integers.exit.inputs[0]

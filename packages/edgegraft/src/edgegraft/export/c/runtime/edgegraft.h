@@ -20,18 +20,14 @@ extern "C" {
  * from zero. The caller sees to it that |x| * 2^shift < 2^31. */
 static inline int32_t eg_scaled(int32_t x, int32_t multiplier, int32_t shift)
 {
-    const int64_t half = (int64_t)1 << 30;
-    const int32_t wide = shift > 0 ? x * (int32_t)((uint32_t)1 << shift) : x;
-    const int64_t product = (int64_t)wide * multiplier;
-    const int64_t nudged = product >= 0 ? product + half : product + (1 - half);
-    const int32_t high = (int32_t)(nudged / ((int64_t)1 << 31));
-    if (shift >= 0) {
-        return high;
-    }
-    const uint32_t right = (uint32_t)(-shift);
-    const uint32_t size = high >= 0 ? (uint32_t)high : (uint32_t)0 - (uint32_t)high;
-    const int32_t rounded = (int32_t)((size + ((uint32_t)1 << (right - 1U))) >> right);
-    return high >= 0 ? rounded : -rounded;
+    const int32_t left = shift > 0 ? shift : 0, right = shift > 0 ? 0 : -shift;
+    const int64_t product = (int64_t)(x * (int32_t)((uint32_t)1 << left)) * multiplier;
+    /* floor((product + 2^30) / 2^31), shifted as a number that is not negative */
+    const uint64_t above = (uint64_t)(product + (((int64_t)1 << 62) + ((int64_t)1 << 30)));
+    const int32_t high = (int32_t)((int64_t)(above >> 31) - ((int64_t)1 << 31));
+    const uint32_t size = high < 0 ? (uint32_t)0 - (uint32_t)high : (uint32_t)high;
+    const int32_t rounded = (int32_t)((size + (((uint32_t)1 << right) >> 1)) >> right);
+    return high < 0 ? -rounded : rounded;
 }
 
 /* The same, rounded once, halves away from zero. */
@@ -52,17 +48,12 @@ static inline int8_t eg_bounded(int32_t x, int32_t low, int32_t high)
 /* float to int8, halves away from zero; what is no number gives the zero point. */
 static inline int8_t eg_quantize(float x, float scale, int32_t zero)
 {
-    const float steps = x / scale;
-    float size = steps < 0.0f ? -steps : steps;
-    if (!(size >= 0.0f)) {
-        return (int8_t)zero;
-    }
-    size = size > 1000.0f ? 1000.0f : size;
-    int32_t whole = (int32_t)size;
-    if (size - (float)whole >= 0.5f) {
-        whole++;
-    }
-    return eg_bounded((steps < 0.0f ? -whole : whole) + zero, -128, 127);
+    const float steps = x / scale, size = fabsf(steps);
+    const float bounded = size < 1000.0f ? size : 1000.0f;
+    /* floor(x + 1/2) = floor(2x) - floor(x), and 2x is exact where x + 1/2 is not */
+    const int32_t rounded = (int32_t)(bounded + bounded) - (int32_t)bounded;
+    const int32_t sign = (steps > 0.0f) - (steps < 0.0f); /* 0 for what is no number */
+    return eg_bounded(sign * rounded + zero, -128, 127);
 }
 
 static inline float eg_dequantize(int8_t q, float scale, int32_t zero)
@@ -101,9 +92,9 @@ static inline int8_t eg_mul_s8(int8_t a, int8_t b, const eg_pair_s8 *pair)
                       pair->low, pair->high);
 }
 
-/* The greater, the lesser; what is no number stays so. */
-static inline float eg_maximum(float a, float b) { return (a > b || a != a) ? a : b; }
-static inline float eg_minimum(float a, float b) { return (a < b || a != a) ? a : b; }
+/* The greater, the lesser; where `a` is no number that stays so. */
+static inline float eg_maximum(float a, float b) { return a < b ? b : a; }
+static inline float eg_minimum(float a, float b) { return a > b ? b : a; }
 static inline float eg_leaky_relu(float x, float slope) { return x > 0.0f ? x : slope * x; }
 static inline float eg_sigmoid(float x) { return 0.5f * (1.0f + tanhf(0.5f * x)); }
 
@@ -181,6 +172,15 @@ void eg_depthwise_s8(const eg_shape *shape, const eg_weights_s8 *weights, const 
 /* x (rows, inner), weight (columns, inner); bias as in eg_conv_s8. */
 void eg_dense_s8(const eg_weights_s8 *weights, const int8_t *x, int8_t *out, int32_t rows,
                  int32_t inner, int32_t columns);
+/* For processors with dot products of 4 bytes in every lane (AVX-512 VNNI): weights lie as
+ * (blocks of 16 output channels, groups of 4 values, 16, 4), filled up with zeros, and the bias is
+ * less (x_zero + 128) times their sum. scratch: EG_PATCHES patches, each a multiple of 4 bytes. */
+#define EG_LANES 16
+#define EG_PATCHES 8
+void eg_conv_blocks_s8(const eg_shape *shape, const eg_weights_s8 *weights, const int8_t *x,
+                       int8_t *out, int8_t *scratch);
+void eg_dense_blocks_s8(const eg_weights_s8 *weights, const int8_t *x, int8_t *out, int32_t rows,
+                        int32_t inner, int32_t columns, int8_t *scratch);
 void eg_max_pool_s8(const eg_shape *shape, const int8_t *x, int8_t *out);
 void eg_average_pool_s8(const eg_shape *shape, const int8_t *x, int8_t *out, int32_t low,
                         int32_t high);

@@ -5,13 +5,169 @@
 
 #define BLOCK 16
 
-/* A sum of one output channel as int8: matrices round once, convolutions twice. */
-static inline int8_t finished(const eg_weights_s8 *weights, int32_t channel, int32_t sum, int once)
+/* PRODUCTS: sums of products of two patches with ROWS rows of weights at once, added to
+ * sums_a[0..ROWS) and sums_b[0..ROWS). All ways of it give the same integers. */
+#if defined(__AVX2__)
+#include <immintrin.h>
+#define ROWS 4
+
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+#define MULTIPLY_ADD(sum, x, w) _mm256_dpwssd_epi32(sum, x, w)
+#else
+#define MULTIPLY_ADD(sum, x, w) _mm256_add_epi32(sum, _mm256_madd_epi16(x, w))
+#endif
+
+static inline __m256i widened(const int8_t *x)
 {
-    const int32_t multiplier = weights->multiplier[channel], shift = weights->shift[channel];
-    const int32_t steps =
-        once ? eg_scaled_once(sum, multiplier, shift) : eg_scaled(sum, multiplier, shift);
-    return eg_bounded(steps + weights->zero, weights->low, weights->high);
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)x));
+}
+
+static inline void add_sums(__m256i s0, __m256i s1, __m256i s2, __m256i s3, int32_t *sums)
+{
+    const __m256i four = _mm256_hadd_epi32(_mm256_hadd_epi32(s0, s1), _mm256_hadd_epi32(s2, s3));
+    __m128i *to = (__m128i *)(void *)sums;
+    const __m128i found =
+        _mm_add_epi32(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
+    _mm_storeu_si128(to, _mm_add_epi32(_mm_loadu_si128(to), found));
+}
+
+static inline int32_t products(const int8_t *a, const int8_t *b, const int8_t *w, int32_t inner,
+                               int32_t *sums_a, int32_t *sums_b)
+{
+    const int8_t *w1 = w + inner, *w2 = w1 + inner, *w3 = w2 + inner;
+    __m256i a0 = _mm256_setzero_si256(), a1 = a0, a2 = a0, a3 = a0;
+    __m256i b0 = a0, b1 = a0, b2 = a0, b3 = a0;
+    int32_t k = 0;
+    for (; k + 16 <= inner; k += 16) {
+        const __m256i x = widened(a + k), y = widened(b + k);
+        __m256i row = widened(w + k);
+        a0 = MULTIPLY_ADD(a0, x, row);
+        b0 = MULTIPLY_ADD(b0, y, row);
+        row = widened(w1 + k);
+        a1 = MULTIPLY_ADD(a1, x, row);
+        b1 = MULTIPLY_ADD(b1, y, row);
+        row = widened(w2 + k);
+        a2 = MULTIPLY_ADD(a2, x, row);
+        b2 = MULTIPLY_ADD(b2, y, row);
+        row = widened(w3 + k);
+        a3 = MULTIPLY_ADD(a3, x, row);
+        b3 = MULTIPLY_ADD(b3, y, row);
+    }
+    add_sums(a0, a1, a2, a3, sums_a);
+    add_sums(b0, b1, b2, b3, sums_b);
+    return k;
+}
+#elif defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
+#include <arm_mve.h>
+#define ROWS 2
+
+static inline int32_t products(const int8_t *a, const int8_t *b, const int8_t *w, int32_t inner,
+                               int32_t *sums_a, int32_t *sums_b)
+{
+    const int8_t *w1 = w + inner;
+    int32_t a0 = 0, a1 = 0, b0 = 0, b1 = 0;
+    for (int32_t k = 0; k < inner; k += 16) {
+        const mve_pred16_t inside = vctp8q((uint32_t)(inner - k));
+        const int8x16_t x = vldrbq_z_s8(a + k, inside), y = vldrbq_z_s8(b + k, inside);
+        const int8x16_t row = vldrbq_z_s8(w + k, inside), next = vldrbq_z_s8(w1 + k, inside);
+        a0 = vmladavaq_s8(a0, x, row);
+        b0 = vmladavaq_s8(b0, y, row);
+        a1 = vmladavaq_s8(a1, x, next);
+        b1 = vmladavaq_s8(b1, y, next);
+    }
+    sums_a[0] += a0;
+    sums_a[1] += a1;
+    sums_b[0] += b0;
+    sums_b[1] += b1;
+    return inner;
+}
+#elif defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_SIMD32)
+#include <arm_acle.h>
+#define ROWS 2
+
+/* Bytes 0 and 2, and bytes 1 and 3, of four as pairs of 16 bits: __sxtb16 with and without ror. */
+static inline uint32_t four(const int8_t *x)
+{
+    uint32_t word;
+    memcpy(&word, x, sizeof word);
+    return word;
+}
+
+static inline int16x2_t even(uint32_t word) { return __sxtb16((int8x4_t)word); }
+static inline int16x2_t odd(uint32_t word) { return __sxtb16((int8x4_t)(word >> 8 | word << 24)); }
+
+static inline int32_t products(const int8_t *a, const int8_t *b, const int8_t *w, int32_t inner,
+                               int32_t *sums_a, int32_t *sums_b)
+{
+    const int8_t *w1 = w + inner;
+    int32_t a0 = 0, a1 = 0, b0 = 0, b1 = 0;
+    int32_t k = 0;
+    for (; k + 4 <= inner; k += 4) {
+        const uint32_t x = four(a + k), y = four(b + k), row = four(w + k), next = four(w1 + k);
+        const int16x2_t x0 = even(x), x1 = odd(x), y0 = even(y), y1 = odd(y);
+        int16x2_t r0 = even(row), r1 = odd(row);
+        a0 = __smlad(x0, r0, a0);
+        b0 = __smlad(y0, r0, b0);
+        a0 = __smlad(x1, r1, a0);
+        b0 = __smlad(y1, r1, b0);
+        r0 = even(next);
+        r1 = odd(next);
+        a1 = __smlad(x0, r0, a1);
+        b1 = __smlad(y0, r0, b1);
+        a1 = __smlad(x1, r1, a1);
+        b1 = __smlad(y1, r1, b1);
+    }
+    sums_a[0] += a0;
+    sums_a[1] += a1;
+    sums_b[0] += b0;
+    sums_b[1] += b1;
+    return k;
+}
+#else
+#define ROWS 2
+
+static inline int32_t products(const int8_t *a, const int8_t *b, const int8_t *w, int32_t inner,
+                               int32_t *sums_a, int32_t *sums_b)
+{
+    const int8_t *w1 = w + inner;
+    int32_t a0 = 0, a1 = 0, b0 = 0, b1 = 0;
+    for (int32_t k = 0; k < inner; k++) {
+        const int16_t x = a[k], y = b[k], row = w[k], next = w1[k];
+        a0 += (int32_t)x * row;
+        b0 += (int32_t)y * row;
+        a1 += (int32_t)x * next;
+        b1 += (int32_t)y * next;
+    }
+    sums_a[0] += a0;
+    sums_a[1] += a1;
+    sums_b[0] += b0;
+    sums_b[1] += b1;
+    return inner;
+}
+#endif
+
+/* One patch times one row, from `k` on. */
+static inline int32_t product(const int8_t *x, const int8_t *w, int32_t k, int32_t inner)
+{
+    int32_t sum = 0;
+    for (; k < inner; k++) {
+        sum += (int32_t)x[k] * w[k];
+    }
+    return sum;
+}
+
+/* Sums of output channels `first`.. as int8: matrices round once, convolutions twice. */
+static inline void finish(const eg_weights_s8 *weights, int32_t first, int32_t n,
+                          const int32_t *sums, int8_t *out, int once)
+{
+    const int32_t *multiplier = weights->multiplier + first;
+    const int8_t *shift = weights->shift + first;
+    const int32_t zero = weights->zero, low = weights->low, high = weights->high;
+    for (int32_t c = 0; c < n; c++) {
+        const int32_t steps = once ? eg_scaled_once(sums[c], multiplier[c], shift[c])
+                                   : eg_scaled(sums[c], multiplier[c], shift[c]);
+        out[c] = eg_bounded(steps + zero, low, high);
+    }
 }
 
 /* Two patches (`inner` values each) times the rows of weights, as int8. */
@@ -20,16 +176,28 @@ static inline void rows_s8(const eg_weights_s8 *weights, const int8_t *a, const 
                            int8_t *out_b, int once)
 {
     const int8_t *weight = weights->weight + first * inner;
-    for (int32_t c = 0; c < columns; c++, weight += inner) {
-        const int32_t at = first + c;
-        int32_t sum_a = weights->bias[at], sum_b = sum_a;
-        for (int32_t k = 0; k < inner; k++) {
-            const int16_t factor = weight[k];
-            sum_a += (int32_t)a[k] * factor;
-            sum_b += (int32_t)b[k] * factor;
+    const int32_t end = first + columns;
+    for (; first < end; first += BLOCK, out_a += BLOCK, out_b += BLOCK) {
+        int32_t sums_a[BLOCK], sums_b[BLOCK];
+        const int32_t n = end - first < BLOCK ? end - first : BLOCK;
+        memcpy(sums_a, weights->bias + first, (size_t)n * sizeof(int32_t));
+        memcpy(sums_b, weights->bias + first, (size_t)n * sizeof(int32_t));
+        int32_t c = 0;
+        for (; c + ROWS <= n; c += ROWS) {
+            const int32_t done = products(a, b, weight, inner, sums_a + c, sums_b + c);
+            for (int32_t row = 0; row < ROWS; row++, weight += inner) {
+                sums_a[c + row] += product(a, weight, done, inner);
+                sums_b[c + row] += product(b, weight, done, inner);
+            }
         }
-        out_a[c] = finished(weights, at, sum_a, once);
-        out_b[c] = finished(weights, at, sum_b, once);
+        for (; c < n; c++, weight += inner) {
+            sums_a[c] += product(a, weight, 0, inner);
+            sums_b[c] += product(b, weight, 0, inner);
+        }
+        finish(weights, first, n, sums_a, out_a, once);
+        if (out_b != out_a) {
+            finish(weights, first, n, sums_b, out_b, once);
+        }
     }
 }
 
@@ -139,9 +307,7 @@ void eg_depthwise_s8(const eg_shape *shape, const eg_weights_s8 *weights, const 
                         }
                     }
                 }
-                for (int32_t c = 0; c < width; c++) {
-                    out[first + c] = finished(weights, first + c, sums[c], 0);
-                }
+                finish(weights, first, width, sums, out + first, 0);
             }
         }
     }
