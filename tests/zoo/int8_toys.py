@@ -57,10 +57,17 @@ def _depthwise():
 
 def _dense(keep=False):
     rng = np.random.default_rng(3)
-    w = tensor("w", [6, 8], "b", rng.integers(-127, 128, (6, 8)), [0.01], [0])
+    w = tensor("w", [6, 8], "b", rng.integers(-127, 128, (6, 8)), [0.0103], [0])
     shape = [3, 8] if keep else [8]
     out = [3, 6] if keep else [6]
-    return one(9, shape, out, others=(w, _bias(rng, 6)), options=[(2, "b", int(keep))], scale=0.2)
+    return one(
+        9,
+        shape,
+        out,
+        others=(w, _bias(rng, 6, (0.000515,))),
+        options=[(2, "b", int(keep))],
+        scale=0.2,
+    )
 
 
 def _two(code, options=((0, "b", 1),)):
@@ -130,4 +137,28 @@ def files():
     }  # fmt: skip
 
 
-__all__ = ["files", "one", "toys"]
+def picture(shape=(8, 9, 3)):
+    """A convolution, a mean, a matrix and a softmax on pictures of 8 bits."""
+    rng = np.random.default_rng(5)
+    tensors = [
+        eight("pixels", [1, *shape], 1 / 255, -128),
+        _weights(rng, [4, 3, 3, 3], 0),
+        _bias(rng, 4),
+        eight("map", [1, *shape[:2], 4], 0.02, -128),
+        _numbers("axes", [1, 2]),
+        eight("mean", [1, 4], 0.01, -128),
+        tensor("top", [3, 4], "b", rng.integers(-127, 128, (3, 4)), [0.02], [0]),
+        tensor("b", [3], "i", [5, -70, 30], [0.0002], [0]),
+        eight("scores", [1, 3], 0.03, 5),
+        eight("probabilities", [1, 3], 1 / 256, -128),
+    ]
+    steps = [
+        operator(3, [0, 1, 2], [3], [(0, "b", 0), (1, "i", 1), (2, "i", 1), (3, "b", 1)]),
+        operator(40, [3, 4], [5], [(0, "b", 0)]),
+        operator(9, [5, 6, 7], [8]),
+        operator(25, [8], [9], [(0, "f", 1.0)]),
+    ]
+    return write(tensors, steps, [0], [9])
+
+
+__all__ = ["files", "picture", "one", "toys"]

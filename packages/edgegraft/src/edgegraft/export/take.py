@@ -18,12 +18,19 @@ from typing import Any
 import numpy as np
 
 from edgegraft.export import original
+from edgegraft.export.litert import METADATA as OWN
 from edgegraft.zoo.backbone import BackboneCard
 from edgegraft.zoo.file_transcript import FileModel, RefusedError, Transcript, Writer
 from edgegraft.zoo.graph_file import check_options, closed, file_card, intake_of, write_nodes
 from edgegraft.zoo.intake import ImageIntake
 from edgegraft.zoo.sound_front import FRONTS, RATE_HZ, SoundIntake
-from edgegraft.zoo.tflite_int8 import Int8Model, is_hybrid, is_int8, read_int8
+from edgegraft.zoo.tflite_int8 import (
+    Int8Model,
+    is_hybrid,
+    is_int8,
+    metadata_names,
+    read_int8,
+)
 from edgegraft_edge import bundle as bundles
 from edgegraft_edge.bundle import Bundle
 from edgegraft_edge.errors import DataError, ExportError, ModelError, OptionError
@@ -109,8 +116,9 @@ def take(
         options: as on the card of a network file: `front`, `pixels`, `reversed`, `shape`.
 
     Errors: `ModelError` as of the readers ("tflite-damaged", "onnx-damaged", "operator-unknown",
-    "operator-form", "network-input"), "import-onnx-int8", "import-hybrid", "import-runtime"; `ExportError`
-    "import-parity" when the program gives something else than the file; `OptionError`.
+    "operator-form", "network-input"), "import-onnx-int8", "import-hybrid", "import-own",
+    "import-runtime"; `ExportError` "import-parity" when the program gives something else than
+    the file; `OptionError`.
     """
     card, data = _read(Path(fspath(path)), options or {})
     network = _network(card, data)
@@ -193,6 +201,13 @@ def _network(card: BackboneCard, data: bytes) -> _Network:
                 "the float .onnx, then edgegraft export --precision int8",
             )
         return _float_network(card, model, ONNX)
+    if OWN in metadata_names(data):
+        raise ModelError.of(
+            "import-own",
+            "a .tflite file that Edgegraft wrote",
+            "it lacks what its bundle says of windows and classes",
+            "the bundle that it was exported to",
+        )
     if is_int8(data):
         int8 = read_int8(data)
         return _int8_network(replace(read_tflite(data), shape=(1, *int8.shape)), int8)

@@ -88,6 +88,11 @@ class Eight:
     zero: int
 
 
+def metadata_names(data: bytes) -> tuple[str, ...]:
+    """Names of what a file says beside its network. Errors: `ModelError` "tflite-damaged"."""
+    return tuple(entry.text(0) for entry in Table.root(data).tables(6))
+
+
 def is_int8(data: bytes) -> bool:
     """Whether a file computes in 8 bits: some convolution or matrix reads 8-bit values.
 
