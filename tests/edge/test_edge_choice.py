@@ -128,14 +128,15 @@ def test_streamed_scores_are_those_of_the_reference(toy_bundle):
         assert max(off) <= runner.TOLERANCE
 
 
-def test_tolerance_follows_the_steps_of_an_int8_output():
+@pytest.mark.parametrize(("step", "tolerance"), [(0.01, 2 * (1 / 256 + 0.005)), (0.5, 0.05)])
+def test_tolerance_follows_the_steps_of_an_int8_output(step, tolerance):
     from edgegraft_edge.program import Draft
 
     draft = Draft()
     eight = draft.add("quantize", "x", scale=0.1, zero=0)
-    soft = draft.add("softmax_int8", eight, x_scale=0.1)
+    soft = draft.add("softmax_int8", eight, x_scale=step)
     program = draft.finish(draft.add("dequantize", soft, scale=1 / 256, zero=-128))
-    assert tolerance_of(program) == pytest.approx(2 * (1 / 256 + 0.05))
+    assert tolerance_of(program) == pytest.approx(tolerance)
     draft = Draft()
     program = draft.finish(draft.add("relu", "x"))
     assert tolerance_of(program) == runner.TOLERANCE

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from edgegraft_edge.errors import ExportError
+from edgegraft_edge.primitives import PRIMITIVES
 from edgegraft_edge.program import INPUT, Program
 from edgegraft_edge.signal import Array
 
@@ -71,8 +72,11 @@ class Network(torch.nn.Module):
         values: dict[str, Any] = dict(self.program.constants)
         values[INPUT] = Value(x)
         for op in self.program.ops:
-            emit = self.emitters[op.kind]
-            found = emit(self, *(values[name] for name in op.inputs), **op.attrs)
+            inputs = [values[name] for name in op.inputs]
+            if not any(isinstance(value, Value) for value in inputs):
+                values[op.output] = PRIMITIVES[op.kind](*inputs, **op.attrs)
+                continue
+            found = self.emitters[op.kind](self, *inputs, **op.attrs)
             if found.tensor.dtype == torch.int8 and found.scale is None:
                 scale, zero = self._scales.get(op.output, (None, 0))
                 found = replace(found, scale=scale, zero=zero)
