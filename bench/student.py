@@ -10,7 +10,7 @@ trees on statistics, as emlearn would put them on a device. All are scored on al
 test people, which nothing was chosen on.
 
 Cells go to the JSON file one by one, so a run that was stopped goes on. --keep keeps the
-students' bundles, float and int8; --sizes FOLDER then adds what the C of the first of them takes.
+students' bundles, float and int8; `bench/micro.py --bundle` says what the C of one of them takes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ from edgegraft.zoo.registry import load_backbone
 from edgegraft_edge import bundle
 from edgegraft_edge.decision import Predictions
 
-ALONE = Distillation(steps=1000, label_share=0.0)
+HOW = Distillation(max_seconds=0)  # the default, however slow the machine
+ALONE = Distillation(steps=1000, label_share=0.0, max_seconds=0)
 METHODS = ("teacher", "student", "student int8", "labels alone", "trees on statistics")
 
 
@@ -76,7 +77,7 @@ def one(train: eg.Windows, test: eg.Windows, n_labels: int, seed: int, keep: Pat
     encoder = load_backbone("conv1d-motion")
     teacher = timed("teacher", lambda: blend.adapt(encoder, few, Classification(), seed=seed))
     said = timed("ask", lambda: taught(teacher, few, pool, seed=seed))
-    student = timed("student", lambda: teach(said, Micro.of(MicroShape()), seed=seed))
+    student = timed("student", lambda: teach(said, Micro.of(MicroShape()), HOW, seed=seed))
     classes = teacher.classes
     own = timed(
         "labels alone",
@@ -131,13 +132,12 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[10, 25, 50, 100])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--keep", type=Path)
-    parser.add_argument("--sizes", type=Path, help="folder that --keep wrote")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/student")
     options = parser.parse_args()
     train = eg.open_data(options.data / "train.npz").windows()
     test = eg.open_data(options.data / "test.npz").windows()
     file = options.out.with_suffix(".json")
-    found = json.loads(file.read_text()) if file.exists() else {"cells": [], "sizes": {}}
+    found = json.loads(file.read_text()) if file.exists() else {"cells": []}
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)
     done = {(cell["labels"], cell["seed"]) for cell in found["cells"]}
@@ -151,17 +151,9 @@ def main() -> None:
                 found["cells"].append(cell)
                 print(n_labels, seed, cell["accuracy"], cell["seconds"], flush=True)
                 file.write_text(json.dumps(found, indent=1))
-    if options.sizes:
-        found["sizes"] = sizes(options.sizes)
-        file.write_text(json.dumps(found, indent=1))
     table = markdown(found)
     options.out.with_suffix(".md").write_text(table)
     print(table)
-
-
-def sizes(folder: Path) -> dict:
-    """What the C of the first student takes, by the linker, where the compilers are there."""
-    return {}
 
 
 def paired(cells: list[dict], one: str, other: str) -> tuple[float, float, float]:
@@ -223,14 +215,6 @@ def markdown(found: dict) -> str:
         + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items())
         + ".",
     ]
-    if found["sizes"]:
-        lines += ["", "| C of the int8 student | flash KiB | RAM KiB | instructions a window |"]
-        lines += ["|---|---|---|---|"]
-        lines += [
-            f"| {name} | {row['flash_kib']:.1f} | {row['ram_kib']:.1f} | "
-            f"{row.get('instructions', 0):,} |"
-            for name, row in found["sizes"].items()
-        ]
     return "\n".join(lines) + "\n"
 
 

@@ -52,7 +52,7 @@ class Distillation:
     1.0
     """
 
-    steps: int = field(default=3000, metadata={"help": "steps of training"})
+    steps: int = field(default=4000, metadata={"help": "steps of training"})
     batch_size: int = field(default=64, metadata={"help": "windows per step"})
     learning_rate: float = field(
         default=3e-3, metadata={"help": "step size at the start; it falls along a cosine"}
@@ -75,13 +75,13 @@ class Distillation:
             "help": f"stop after so many times {EPOCH_STEPS} steps without progress; 0: never"
         },
     )
-    max_seconds: float = field(default=90.0, metadata={"help": "stop after this time; 0: never"})
+    max_seconds: float = field(default=240.0, metadata={"help": "stop after this time; 0: never"})
 
     def __post_init__(self) -> None:
         problems = [
             Problem("option-range", f"{name}={getattr(self, name)}", why, remedy)
             for name, low, high, why, remedy in (
-                ("steps", 1, np.inf, "training needs a step", "3000"),
+                ("steps", 1, np.inf, "training needs a step", "4000"),
                 ("batch_size", 1, np.inf, "a batch holds a window", "64"),
                 ("learning_rate", 1e-12, np.inf, "a step size is positive", "0.003"),
                 ("weight_decay", 0, np.inf, "a pull is not negative", "0.01"),
@@ -90,7 +90,7 @@ class Distillation:
                 ("copies", 0, 64, "it counts versions, at most 64", "6"),
                 ("mixed", 0, 64, "it counts versions, at most 64", "6"),
                 ("patience", 0, np.inf, "it counts", "5, or 0 for never"),
-                ("max_seconds", 0, np.inf, "it is a time", "90, or 0 for never"),
+                ("max_seconds", 0, np.inf, "it is a time", "240, or 0 for never"),
             )
             if not low <= getattr(self, name) <= high
         ]

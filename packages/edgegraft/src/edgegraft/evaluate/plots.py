@@ -226,6 +226,28 @@ def reliability_plot(dots: Iterable[Sequence[float]], says: str) -> Markup:
     return _picture(268, says, parts)
 
 
+def trade_off(
+    points: Sequence[tuple[float, float, bool, str]], *, x_label: str, says: str
+) -> Markup:
+    """Shares over a cost: (cost, share, whether no cheaper one reaches it, name) for each point.
+
+    Points of the front are joined; the others are pale.
+    """
+    across = Scale(*padded([point[0] for point in points]), 56, WIDTH - 20)
+    up = Scale(*padded([point[1] for point in points], 0.1), 196, 12)
+    parts = _frame(across, up, ticks(across.low, across.high), x_label, percent)
+    front = sorted((cost, share) for cost, share, best, _ in points if best)
+    path = "L".join(f"{across(cost)} {up(share)}" for cost, share in front)
+    parts.append(Markup('<path class="line c0" d="M{}"/>').format(path))
+    parts += [
+        Markup('<circle class="dot {}" cx="{}" cy="{}" r="4.5"><title>{}</title></circle>').format(
+            "c0" if best else "c7 see", across(cost), up(share), name
+        )
+        for cost, share, best, name in points
+    ]
+    return _picture(240, says, parts)
+
+
 def look(index: int) -> str:
     """Style of the class at `index`: a colour, and another shape when the colours are used up."""
     return f"c{index % N_COLOURS} k{index // N_COLOURS % SHAPES}"

@@ -73,19 +73,20 @@ def as_json_values(value: Any) -> Any:
 
 def _render(template: str, report: Mapping[str, Any]) -> str:
     plain = as_json_values(report)
-    return _environment().get_template(template).render(report=plain, **sections(plain))
+    return environment().get_template(template).render(report=plain, **sections(plain))
 
 
 @cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """The templates of reports with their filters."""
+    found = jinja2.Environment(
         loader=jinja2.PackageLoader("edgegraft.evaluate", "templates"),
         autoescape=lambda name: bool(name and name.endswith(".html.j2")),
         undefined=jinja2.ChainableUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    found.filters |= {
         "score": wording.score,
         "span": wording.span,
         "count": wording.count,
@@ -100,7 +101,7 @@ def _environment() -> jinja2.Environment:
         "cell": markdown_cell,
         "breakable": breakable,
     }
-    return environment
+    return found
 
 
 def breakable(value: Any) -> Markup:
