@@ -28,7 +28,7 @@ from edgegraft_edge.program import INPUT, Op, Program, chain, split
 from edgegraft_edge.signal import Array
 
 __all__ = ["Kept", "Quantization", "Quantized", "float_operations", "quantize_program",
-           "quantized", "quantized_bundle"]  # fmt: skip
+           "quantized", "quantized_bundle", "remade"]  # fmt: skip
 _DEFAULT = Quantization()
 _JUDGED = 64  # windows that the result is judged by
 _OF_EMBEDDING = 0.5  # of a network without its head: random weights hardly tell windows apart
@@ -65,12 +65,14 @@ class Quantized:
         sqnr_db: signal to noise over calibration windows in decibels, of what its softmax takes or
             else of its result.
         weights: float weights of its convolutions and matrices, by the value that they give.
+        steps: (scale, zero) of its int8 values, where they were rounded.
     """
 
     program: Program
     kept_float: tuple[Kept, ...]
     sqnr_db: float
     weights: Mapping[str, Weights]
+    steps: Mapping[str, tuple[float, int]]
 
 
 def quantized(program: Program, calibration: Array, options: Quantization = _DEFAULT) -> Program:
@@ -141,7 +143,7 @@ def quantize_program(
             )
             for kept in _counted(inside or stayed)
         )
-    return Quantized(found.program, _counted(stayed), sqnr, found.weights)
+    return Quantized(found.program, _counted(stayed), sqnr, found.weights, found.steps)
 
 
 def _harder(ops: Iterable[Op]) -> Iterator[Op]:
@@ -231,8 +233,24 @@ def quantized_bundle(
     """
     windows = bundle.golden if calibration is None else calibration[: options.windows]
     readers, rest = split(bundle.program)
-    numbers = windows if readers is None else readers.run(windows)
-    found = quantize_program(rest, numbers, options)
+    found = quantize_program(rest, windows if readers is None else readers.run(windows), options)
+    facts = {
+        "calibration": "golden windows" if calibration is None else "training windows",
+        **asdict(options),
+        "windows": len(windows),
+    }
+    return remade(bundle, found, windows, facts)
+
+
+def remade(bundle: Bundle, found: Quantized, windows: Array, facts: Mapping[str, Any]) -> Bundle:
+    """The bundle with what became of its program, after what takes text apart.
+
+    Args:
+        windows: raw, that answers before and after are compared on.
+        facts: for its lineage.
+
+    Errors: `ModelError` "int8-nothing".
+    """
     if found.program.precision == "float":
         raise ModelError.of(
             "int8-nothing",
@@ -241,15 +259,15 @@ def quantized_bundle(
             "8-bit weights and values would change its answers",
             "precision float, or a network such as the micro student",
         )
+    readers, _ = split(bundle.program)
     program = found.program if readers is None else chain(readers, found.program)
     manifest = bundle.manifest
-    facts = {
+    said = {
         "now": program.precision,
         "sqnr_db": round(found.sqnr_db, 1),
         "kept_float": [str(kept) for kept in found.kept_float],
-        "calibration": "golden windows" if calibration is None else "training windows",
-        **asdict(options),
-        "windows": len(windows),
+        **facts,
+        **_changed(bundle, program, windows),
     }
     return make(
         program,
@@ -260,7 +278,7 @@ def quantized_bundle(
         name=manifest.name,
         version=manifest.version,
         created=manifest.created,
-        lineage={**manifest.lineage, "precision": {**facts, **_changed(bundle, program, windows)}},
+        lineage={**manifest.lineage, "precision": said},
         verdict=manifest.verdict,
         licences=manifest.licences,
         card=bundle.card,

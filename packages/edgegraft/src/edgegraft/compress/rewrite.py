@@ -49,6 +49,7 @@ class Rewritten:
     Attributes:
         roundings: of each value that is int8 now, for judging them one by one.
         weights: float weights of the convolutions and matrices, by the value that they give.
+        steps: (scale, zero) of each int8 value of the new program that was rounded.
         stayed: operations of the float program that are still done in float.
         shown: the same, giving further values in float; names: theirs, by those of the float
             program.
@@ -57,6 +58,7 @@ class Rewritten:
     program: Program
     roundings: Mapping[str, Rounding]
     weights: Mapping[str, Weights]
+    steps: Mapping[str, tuple[float, int]]
     stayed: tuple[Op, ...]
     shown: Program
     names: Mapping[str, str]
@@ -116,6 +118,7 @@ class _Rewrite:
     tables: dict[str, _Table] = field(default_factory=dict)
     roundings: dict[str, Rounding] = field(default_factory=dict)
     weights: dict[str, Weights] = field(default_factory=dict)
+    steps: dict[str, tuple[float, int]] = field(default_factory=dict)
     stayed: list[Op] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -142,7 +145,13 @@ class _Rewrite:
         seen = {name: str(self.real(name)) for name in show}
         shown = self.draft.finish(program.output, *seen.values())
         return Rewritten(
-            program, self.roundings, weights, tuple(self.stayed), shown, MappingProxyType(seen)
+            program,
+            self.roundings,
+            weights,
+            self.steps,
+            tuple(self.stayed),
+            shown,
+            MappingProxyType(seen),
         )
 
     def constant(self, name: str) -> Array | None:
@@ -188,6 +197,7 @@ class _Rewrite:
     ) -> None:
         """Note that a value is int8 now; what was only moved has not been rounded again."""
         self.eights[name] = _Eight(made, scale, zero)
+        self.steps[made] = (scale, zero)
         if not moved:
             self.roundings[name] = Rounding(name, scale, zero, weights or {})
 
@@ -341,7 +351,9 @@ def _two(rewrite: _Rewrite, kind: str, op: Op, b: _Eight | None = None) -> Given
 def _negative(rewrite: _Rewrite, x: _Eight) -> _Eight:
     """Minus a value, exactly: the steps counted from the other end."""
     table = np.arange(HIGHEST, LOWEST - 1, -1).astype(np.int8)
-    return _Eight(rewrite.draft.add("table_int8", x.name, table), x.scale, -1 - x.zero)
+    made = rewrite.draft.add("table_int8", x.name, table)
+    rewrite.steps[made] = (x.scale, -1 - x.zero)
+    return _Eight(made, *rewrite.steps[made])
 
 
 def _arithmetic(rewrite: _Rewrite, op: Op) -> Given:

@@ -10,9 +10,9 @@ of the graph, in NumPy, and the graph starts from its numbers.
 Integer programs keep their scales and use integer operators
 (:mod:`edgegraft.export.onnx_integer`). The rest of a graph computes in float32. NumPy and a
 runtime round sums differently, so values agree to about 1e-6 relative; where a program compares
-(``greater``, ``trees``) a value that sits on the threshold to within that rounding may fall on the other side. One such tie
-moves a proportion over n timepoints by 1/n. `edgegraft.export.parity` counts what that does
-to the probabilities of real windows.
+(``greater``, ``trees``) a value that sits on the threshold to within that rounding may fall on the
+other side. One such tie moves a proportion over n timepoints by 1/n. `edgegraft.export.parity`
+counts what that does to the probabilities of real windows.
 """
 
 from __future__ import annotations

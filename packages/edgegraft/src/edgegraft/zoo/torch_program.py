@@ -247,6 +247,11 @@ def torch_functions() -> Mapping[str, Callable[..., Any]]:
     return _table()
 
 
+def torch_function(kind: str) -> Callable[..., Any]:
+    """What torch runs for a primitive."""
+    return _table()[kind]
+
+
 def torch_primitives() -> frozenset[str]:
     """Names of the primitives that torch runs here."""
     return frozenset(_table())
