@@ -65,7 +65,7 @@ def front_of(program: Program, n_channels: int, n_timepoints: int) -> Front | No
 
     >>> from edgegraft_edge.program import Draft
     >>> draft = Draft()
-    >>> value = draft.add("div", draft.add("sub", "x", np.ones((2, 1))), np.float32(4))
+    >>> value = draft.add("div", draft.add("sub", "x", np.float32([[1], [2]])), np.float32(4))
     >>> eight = draft.add("quantize", value, scale=0.1, zero=0)
     >>> front = front_of(draft.finish(draft.add("dequantize", eight, scale=0.1, zero=0)), 2, 5)
     >>> front.lines
