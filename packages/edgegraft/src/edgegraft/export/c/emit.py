@@ -19,7 +19,8 @@ from edgegraft_edge.primitives import PRIMITIVES
 from edgegraft_edge.program import INPUT, Program
 from edgegraft_edge.signal import Array
 
-RUNTIME = ("edgegraft.h", "edgegraft_f32.c", "edgegraft_s8.c", "edgegraft_blocks.c")
+RUNTIME = ("edgegraft.h", "edgegraft_f32.c", "edgegraft_s8.c")
+BLOCKS = "edgegraft_blocks.c"
 _ABOUT = "/* Written by Edgegraft from a bundle; do not edit: export again. */"
 
 
@@ -56,6 +57,10 @@ def emit(
 def model_of(program: Program, *shape: int, prefix: str = "model", blocks: bool = False) -> Model:
     """The functions and the memory plan of a program; what `emit` writes to files.
 
+    Args:
+        blocks: int8 weights in blocks of 16 channels by 4 values, for processors that take dot
+            products of 4 bytes in every lane; microcontrollers want them row by row.
+
     Errors: as `emit`.
     """
     if not text.is_identifier(prefix) or prefix.startswith(("eg_", "edgegraft")):
@@ -78,10 +83,15 @@ def sources_of(
     }
 
 
-def runtime() -> Mapping[str, bytes]:
-    """Our C library, as files of the generated folder."""
+def runtime(blocks: bool = False) -> Mapping[str, bytes]:
+    """Our C library, as files of the generated folder; `blocks` as in `model_of`."""
     folder = files("edgegraft.export.c") / "runtime"
-    return {f"src/{name}": (folder / name).read_bytes() for name in RUNTIME}
+    return {f"src/{name}": (folder / name).read_bytes() for name in names_of(blocks)}
+
+
+def names_of(blocks: bool) -> tuple[str, ...]:
+    """Files of our C library that a model needs."""
+    return (*RUNTIME, BLOCKS) if blocks else RUNTIME
 
 
 def header(model: Model, classes: Sequence[str], defines: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from edgegraft_edge.errors import ExportError, OptionError
 from edgegraft_edge.signal import Array, WindowSpec
 
 MAX_GOLDEN = 64
+LAYOUTS = ("rows", "blocks")
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,25 @@ class CExporter:
     prefix: str = field(
         default="model", metadata={"help": "Begins every name in C and the files' names."}
     )
+    layout: str = field(
+        default="rows",
+        metadata={
+            "help": "Order of int8 weights: rows for microcontrollers, blocks for processors "
+            "with AVX-512 VNNI."
+        },
+    )
     golden: int = field(
         default=8, metadata={"help": "Golden windows that go into the self-test, at most."}
     )
 
     def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise OptionError.of(
+                "option-value",
+                f"layout={self.layout!r}",
+                "kernels read weights in two orders",
+                " or ".join(LAYOUTS),
+            )
         if not 1 <= self.golden <= MAX_GOLDEN:
             raise OptionError.of(
                 "option-value",
@@ -44,7 +59,12 @@ class CExporter:
 
     def model(self, bundle: Bundle) -> Model:
         """The C of a bundle's program, with its memory plan. Errors: `ExportError`."""
-        return model_of(bundle.program, *bundle.golden.shape[1:], prefix=self.prefix)
+        return model_of(
+            bundle.program,
+            *bundle.golden.shape[1:],
+            prefix=self.prefix,
+            blocks=self.layout == "blocks",
+        )
 
     def export(self, bundle: Bundle) -> Bundle:
         """The same bundle, if its C agrees with the program on the golden windows.
@@ -62,7 +82,7 @@ class CExporter:
         places = golden.chosen(len(bundle.golden), self.golden)
         x = bundle.golden[places].astype(np.float32)
         return {
-            **runtime(),
+            **runtime(model.blocks),
             **sources_of(model, bundle.classes, defines(bundle)),
             **golden.golden(model, x, bundle.expected[places], tolerance_of(bundle.program)),
             "selftest.c": golden.selftest(model),

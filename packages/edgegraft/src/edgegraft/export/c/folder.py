@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from edgegraft.export.c.emit import RUNTIME
+from edgegraft.export.c.emit import names_of
 from edgegraft.export.c.model import Model
 from edgegraft.export.c.text import word
 
@@ -71,7 +71,7 @@ void loop() {}
 def library(model: Model, name: str, version: int) -> Mapping[str, bytes]:
     """All files but the sources: path -> bytes."""
     prefix, upper = model.prefix, model.prefix.upper()
-    sources = [f"src/{prefix}.c", *(f"src/{n}" for n in RUNTIME if n.endswith(".c"))]
+    sources = [f"src/{prefix}.c", *(f"src/{n}" for n in names_of(model.blocks) if n.endswith(".c"))]
 
     def filled(text: str) -> bytes:
         text = text.replace("@sources", " ".join(sources))

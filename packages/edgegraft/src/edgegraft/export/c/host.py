@@ -127,8 +127,8 @@ def hosted(model: Model, flags: Iterable[str] = FAST) -> HostModel:
 
 def hosted_all(models: Iterable[Model], flags: Iterable[str] = FAST) -> dict[str, HostModel]:
     """Compile models of different prefixes into one library: prefix -> model."""
-    sources = dict(runtime())
     given = list(models)
+    sources = dict(runtime(any(model.blocks for model in given)))
     for model in given:
         sources |= sources_of(model)
     folder = tempfile.TemporaryDirectory(prefix="edgegraft-c-")

@@ -80,7 +80,7 @@ def _weights(
     multipliers, shifts = fixed_points(factors)
     for largest, shift in zip(partial.tolist(), shifts.tolist(), strict=True):
         checked_shift(largest, shift, kind)
-    fill = -len(weight) % LANES if folded == _RAISED else 0
+    fill = -len(weight) % LANES if body.blocks else 0
     lists = (("bias", added), ("multiplier", multipliers), ("shift", shifts))
     fields: dict[str, object] = {"weight": body.constants.array(laid, "int8")}
     for name, values in lists:
@@ -127,10 +127,13 @@ def conv2d_int8(
     shape = shape_of(body, form, value, taps, stride, dilation, groups, pad)
     out = body.buffer("int8_t", form.shape)
     if depthwise:
-        body.call("eg_depthwise_s8", [shape, name, value, out], [value], out)
+        function = "eg_depthwise_blocks_s8" if body.blocks else "eg_depthwise_s8"
+        body.call(function, [shape, name, value, out], [value], out)
         return out
     if in_blocks:
-        scratch = _patches_bytes(taps[0] * taps[1] * inner)
+        places = -(-form.shape[2] // _PATCHES) * _PATCHES
+        read = max((places - 1) * stride[1] + taps[1], int(pad[1]) + value.shape[2])
+        scratch = max(_patches_bytes(taps[0] * taps[1] * inner), read * inner + _GROUP)
         arguments = [shape, name, value, out, "@scratch"]
         body.call("eg_conv_blocks_s8", arguments, [value], out, scratch_bytes=scratch)
         return out

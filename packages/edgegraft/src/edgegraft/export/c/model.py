@@ -50,6 +50,7 @@ class Model:
         plan: of `run`, or of `run_s8` where the program is integer throughout.
         arena_bytes: what `run` needs.
         integers: set where there is a `run_s8`.
+        blocks: how weights of int8 kernels lie; see `edgegraft_blocks.c`.
     """
 
     prefix: str
@@ -62,6 +63,7 @@ class Model:
     arena_bytes: int
     weight_bytes: int
     integers: Integers | None = None
+    blocks: bool = False
 
     @property
     def s8_arena_bytes(self) -> int:
@@ -105,7 +107,7 @@ def written(program: Program, *shape: int, prefix: str = "model", blocks: bool =
         )
         return Model(
             prefix, program, tuple(shape), out_shape[1:], "\n\n".join(constants.lines), (run,),
-            plan, plan.arena_bytes, constants.size_bytes,
+            plan, plan.arena_bytes, constants.size_bytes, blocks=blocks,
         )  # fmt: skip
     core = Body(constants, blocks)
     start = core.given("input", "int8_t", integers.input_shape)
@@ -129,7 +131,7 @@ def written(program: Program, *shape: int, prefix: str = "model", blocks: bool =
     )
     return Model(
         prefix, program, tuple(shape), out_shape[1:], "\n\n".join(constants.lines), functions,
-        plan, places[-1], constants.size_bytes, integers,
+        plan, places[-1], constants.size_bytes, integers, blocks,
     )  # fmt: skip
 
 

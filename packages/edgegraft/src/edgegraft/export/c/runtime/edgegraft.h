@@ -174,11 +174,21 @@ void eg_dense_s8(const eg_weights_s8 *weights, const int8_t *x, int8_t *out, int
                  int32_t inner, int32_t columns);
 /* For processors with dot products of 4 bytes in every lane (AVX-512 VNNI): weights lie as
  * (blocks of 16 output channels, groups of 4 values, 16, 4), filled up with zeros, and the bias is
- * less (x_zero + 128) times their sum. scratch: EG_PATCHES patches, each a multiple of 4 bytes. */
+ * less (x_zero + 128) times their sum; lists of output channels are filled up to 16. scratch:
+ * EG_PATCHES patches, each a multiple of 4 bytes, or a row as eg_row_bytes says if that is more. */
 #define EG_LANES 16
 #define EG_PATCHES 8
+static inline int32_t eg_row_bytes(const eg_shape *shape)
+{
+    const int32_t places = (shape->out_width + EG_PATCHES - 1) / EG_PATCHES * EG_PATCHES;
+    const int32_t read = (places - 1) * shape->stride_width + shape->kernel_width;
+    const int32_t given = shape->pad_left + shape->width;
+    return (read > given ? read : given) * shape->channels + 4;
+}
 void eg_conv_blocks_s8(const eg_shape *shape, const eg_weights_s8 *weights, const int8_t *x,
                        int8_t *out, int8_t *scratch);
+void eg_depthwise_blocks_s8(const eg_shape *shape, const eg_weights_s8 *weights, const int8_t *x,
+                            int8_t *out);
 void eg_dense_blocks_s8(const eg_weights_s8 *weights, const int8_t *x, int8_t *out, int32_t rows,
                         int32_t inner, int32_t columns, int8_t *scratch);
 void eg_max_pool_s8(const eg_shape *shape, const int8_t *x, int8_t *out);
