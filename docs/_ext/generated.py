@@ -215,6 +215,23 @@ def _default(entry: dataclasses.Field[Any]) -> object:
     return "needed"
 
 
+def refusals() -> str:
+    """What of the backbones, heads and exporters here does not go together."""
+    from edgegraft.testing import REFUSED
+
+    rows = [
+        [
+            *(row.architecture.replace("|", ", "), row.head.replace("|", ", ")),
+            *(row.exporter.replace("|", ", "), row.precision),
+            code(row.code),
+            row.reason + ("" if row.always else " (on some windows)"),
+        ]
+        for row in REFUSED
+    ]
+    rows = [["every" if cell == "*" else cell for cell in row] for row in rows]
+    return table(["architecture", "head", "target", "precision", "error", "why"], rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "edge-commands": edge_commands,
@@ -225,6 +242,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "entry-points": entry_points,
     "primitives": primitives,
     "errors": errors,
+    "refusals": refusals,
 }
 MARKER = re.compile(r"<!-- generated: ([a-z-]+) -->")
 

@@ -15,13 +15,12 @@ from edgegraft_edge.bundle import Bundle, score
 from edgegraft_edge.clock import DRIFT, MAX_DRIFT, Clock
 from edgegraft_edge.decision import Decider, Decision, Event
 from edgegraft_edge.errors import DataError, EdgegraftError, OptionError
-from edgegraft_edge.integer import SOFTMAX_SCALE
-from edgegraft_edge.program import Program, split
+from edgegraft_edge.program import split
+from edgegraft_edge.rounding import TOLERANCE as TOLERANCE
+from edgegraft_edge.rounding import allowed
 from edgegraft_edge.signal import Array, Channel, series_spec
 from edgegraft_edge.windowing import Ring, bind
 
-TOLERANCE = 1e-3
-STEPS, MOST = 2, 0.05
 PREFERRED = ("litert", "onnx", "executorch")
 """Runtimes in the order that a device takes them; others follow by name, then ``numpy``."""
 
@@ -274,25 +273,6 @@ class Parity:
         return {**asdict(self), "ok": self.ok}
 
 
-def tolerance_of(program: Program) -> float:
-    """The largest difference of a probability that rounding explains.
-
-    `TOLERANCE` for a float program. Integer kernels that round elsewhere give values one step
-    apart, so for an integer program it is two steps of its output; where a softmax makes the
-    output, also what two steps of each of its inputs, all to the worse side, make of it. Never
-    more than `MOST`: where a single step moves probabilities further, runtimes that differ by a
-    step do not compute the same.
-    """
-    outputs = [op.attrs["scale"] for op in program.ops if op.kind == "dequantize"]
-    if not outputs:
-        return TOLERANCE
-    softmax = [op for op in program.ops if op.kind in ("softmax", "softmax_int8")]
-    if not softmax:
-        return min(max(TOLERANCE, STEPS * float(outputs[-1])), MOST)
-    step = float(softmax[-1].attrs.get("x_scale", outputs[-1]))
-    return min(max(TOLERANCE, STEPS * (SOFTMAX_SCALE + step / 2)), MOST)
-
-
 def verify(
     bundle: Bundle, backends: Sequence[str] | None = None, *, tolerance: float | None = None
 ) -> tuple[Parity, ...]:
@@ -300,15 +280,15 @@ def verify(
 
     Args:
         backends: names of runtimes; None for all the bundle has a model for.
-        tolerance: largest difference of a probability that passes; None for `tolerance_of`.
-            Labels must agree too, except where the golden probabilities themselves are closer
-            than twice this.
+        tolerance: largest difference of a probability that passes; None for what `rounding.allowed`
+            says of each. Labels
+            must agree too, except where the golden probabilities themselves are closer than
+            twice this.
     """
-    tolerance = tolerance_of(bundle.program) if tolerance is None else tolerance
     return tuple(_parity(bundle, name, tolerance) for name in backends or bundle.runtimes)
 
 
-def _parity(bundle: Bundle, runtime: str, tolerance: float) -> Parity:
+def _parity(bundle: Bundle, runtime: str, tolerance: float | None) -> Parity:
     try:
         run = open_model(bundle, runtime)
         found = score(run, bundle.golden, bundle.spec, bundle.classes)
@@ -317,14 +297,19 @@ def _parity(bundle: Bundle, runtime: str, tolerance: float) -> Parity:
         return Parity(runtime, "absent" if absent else "failed", str(error))
     expected = bundle.expected
     difference = np.abs(found - expected)
+    if tolerance is None:
+        room = allowed(bundle.program, bundle.golden, expected)
+    else:
+        room = np.full(expected.shape, tolerance)
+    most = float(room.max())
     agree = found.argmax(axis=1) == expected.argmax(axis=1)
     ordered = np.sort(expected, axis=1)
-    close = ordered[:, -1] - ordered[:, -2:].min(axis=1) <= 2 * tolerance
-    passed = bool(difference.max() <= tolerance and (agree | close).all())
+    close = ordered[:, -1] - ordered[:, -2:].min(axis=1) <= 2 * room.max(axis=1)
+    passed = bool((difference <= room).all() and (agree | close).all())
     return Parity(
         runtime=runtime,
         status="ok" if passed else "differs",
-        reason="" if passed else f"probabilities or labels differ by more than {tolerance:g}",
+        reason="" if passed else f"probabilities or labels differ by more than {most:.2g}",
         max_abs=float(difference.max()),
         max_rel=float((difference / np.maximum(np.abs(expected), 1e-6)).max()),
         labels_agree=int(agree.sum()),

@@ -32,20 +32,24 @@ from edgegraft.testing.samples import (
 from edgegraft.testing.sources import SOURCE_CHECKS, check_source
 from edgegraft.testing.steps import STEP_CHECKS, check_step
 from edgegraft.testing.strategies import STRATEGY_CHECKS, check_strategy
+from edgegraft.testing.targets import REFUSED, Refusal, check_exports
 from edgegraft.testing.tasks import TASK_CHECKS, check_task
 
 __all__ = [
     "BACKBONE_CHECKS",
     "BACKEND_CHECKS",
     "EXPORTER_CHECKS",
+    "REFUSED",
     "SOURCE_CHECKS",
     "STEP_CHECKS",
     "STRATEGY_CHECKS",
     "TASK_CHECKS",
+    "Refusal",
     "assert_agrees",
     "check_backbone",
     "check_backend",
     "check_exporter",
+    "check_exports",
     "check_source",
     "check_step",
     "check_strategy",
