@@ -21,7 +21,7 @@ from edgegraft_edge.program import INPUT, Op, Program
 from edgegraft_edge.signal import Array
 
 _BYTES = 256 << 20  # of values kept while operations are tried
-_MOST_WINDOWS = 32
+_MOST_WINDOWS = 16
 _LEAST_NOISE = 10**-9.9
 
 

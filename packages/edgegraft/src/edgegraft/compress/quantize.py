@@ -108,30 +108,12 @@ def quantize_program(
             "the float program that it was made of",
         )
     x = np.asarray(calibration, np.float32)[: options.windows]
-    last = equalized(channels_last(program, *x.shape[1:]), x)
-    forms, ranges = trace(last, *x.shape[1:]), observed(last, x, options)
-    judged, few = Judged.of(last), x[:_JUDGED]
-    wanted = all_values(last, few)
-
-    def attempt(kept: Collection[str]) -> tuple[Rewritten, float]:
-        made = rewritten(last, forms, ranges, kept, judged.names)
-        found = all_values(made.shown, few)
-        return made, judged.db(wanted, {n: found[made.names[n]] for n in judged.names})
-
-    found, sqnr = attempt(())
-    front, noisy = _front(last), dict[str, float]()
-    embeds = front and not judged.early
-    least = options.least_sqnr_db * (_OF_EMBEDDING if embeds else 1)
-    if sqnr < least or any(op.output in front for op in _harder(found.stayed)):
-        found, sqnr = attempt(front)  # in integers wholly, or not at all
-    for step in range(_STEPS):
-        if sqnr >= least or options.integer_only:
-            break
-        noise = each_alone(judged, x, found.roundings)
-        most = least + _STEP_DB * step
-        noisy |= {name: db for name, db in noise.items() if db < most}
-        found, sqnr = attempt({*front, *noisy})
-    stayed = _stayed(last, found, noisy, front)
+    plain = channels_last(program, *x.shape[1:])
+    best = _search(plain, x, options, 0)
+    if best.sqnr_db < best.least_db:
+        steps = 0 if options.integer_only else _STEPS
+        best = max(best, _search(equalized(plain, x), x, options, steps), key=lambda b: b.sqnr_db)
+    found, stayed = best.found, _stayed(best)
     inside = [each for each in stayed if not each.front]
     if options.integer_only and (inside or found.program.precision == "float"):
         raise ExportError(
@@ -143,7 +125,48 @@ def quantize_program(
             )
             for kept in _counted(inside or stayed)
         )
-    return Quantized(found.program, _counted(stayed), sqnr, found.weights, found.steps)
+    return Quantized(found.program, _counted(stayed), best.sqnr_db, found.weights, found.steps)
+
+
+@dataclass(frozen=True)
+class _Best:
+    """What was found for a float program: `noisy` values and those in `front` stay float."""
+
+    program: Program
+    found: Rewritten
+    sqnr_db: float
+    least_db: float
+    noisy: Mapping[str, float]
+    front: frozenset[str]
+
+
+def _search(program: Program, x: Array, options: Quantization, steps: int) -> _Best:
+    """Everything in integers if that is good enough, or all behind the front; else without the
+    loudest operations, more of them at each of so many steps.
+    """
+    forms, ranges = trace(program, *x.shape[1:]), observed(program, x, options)
+    judged, few = Judged.of(program), x[:_JUDGED]
+    wanted = all_values(program, few)
+
+    def attempt(kept: Collection[str]) -> tuple[Rewritten, float]:
+        made = rewritten(program, forms, ranges, kept, judged.names)
+        found = all_values(made.shown, few)
+        return made, judged.db(wanted, {n: found[made.names[n]] for n in judged.names})
+
+    found, sqnr = attempt(())
+    front, noisy = _front(program), dict[str, float]()
+    embeds = front and not judged.early
+    least = options.least_sqnr_db * (_OF_EMBEDDING if embeds else 1)
+    if sqnr < least or any(op.output in front for op in _harder(found.stayed)):
+        found, sqnr = attempt(front)  # in integers wholly, or not at all
+    for step in range(steps):
+        if sqnr >= least:
+            break
+        noise = each_alone(judged, x, found.roundings)
+        most = least + _STEP_DB * step
+        noisy |= {name: db for name, db in noise.items() if db < most}
+        found, sqnr = attempt({*front, *noisy})
+    return _Best(program, found, sqnr, least, noisy, front)
 
 
 def _harder(ops: Iterable[Op]) -> Iterator[Op]:
@@ -177,12 +200,11 @@ class _Stayed:
     front: bool  # before anything is int8
 
 
-def _stayed(
-    program: Program, found: Rewritten, noisy: Mapping[str, float], front: Collection[str]
-) -> list[_Stayed]:
+def _stayed(best: _Best) -> list[_Stayed]:
     """What is still done in float, but for preparing a window value by value, and why."""
+    program, noisy = best.program, best.noisy
     ahead, listed = {INPUT}, []
-    for op in found.stayed:
+    for op in best.found.stayed:
         given = [name for name in op.inputs if name not in program.constants]
         first = all(name in ahead for name in given)
         if first:
@@ -190,7 +212,7 @@ def _stayed(
             if op.kind in BY_VALUE or op.kind in MOVES:
                 continue
         loud = [noisy[name] for name in (op.output, *given) if name in noisy]
-        if op.output in front:
+        if op.output in best.front:
             reason = "prepares windows for the network"
         elif loud:
             reason = f"rounding would leave {min(loud):.0f} dB of signal to noise"

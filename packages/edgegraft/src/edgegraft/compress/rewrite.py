@@ -375,8 +375,8 @@ def _by_channel(rewrite: _Rewrite, op: Op) -> Given:
     shape = rewrite.forms[op.output].shape
     if not rewrite.whole(source) or rewrite.forms[source].shape != shape:
         return None
-    number, found = rewrite.by_channel(other, source), rewrite.cut(op.output)
-    if number is None or found is None or (op.kind == "div" and not first):
+    number, passed = rewrite.by_channel(other, source), [op.output]
+    if number is None or (op.kind == "div" and not first):
         return None
     one, none = np.ones_like(number), np.zeros_like(number)
     gain, shift = {
@@ -385,9 +385,17 @@ def _by_channel(rewrite: _Rewrite, op: Op) -> Given:
         "add": (one, number),
         "sub": (one, -number) if first else (-one, number),
     }[op.kind]
-    if not np.isfinite(gain).all():
+    after = rewrite.next.get(op.output)
+    if after is not None and after.kind == "add" and rewrite.readers[op.output] == 1:
+        (more,) = (name for name in after.inputs if name != op.output)
+        added = rewrite.by_channel(more, op.output)
+        if added is not None and rewrite.forms[after.output].shape == shape:
+            shift = shift + added
+            passed.append(after.output)
+    found = rewrite.cut(passed[-1])
+    if found is None or not np.isfinite(gain).all():
         return None
-    x, (last, scale, zero, low, high, passed) = rewrite.eight(source), found
+    x, (last, scale, zero, low, high, cuts) = rewrite.eight(source), found
     channels = shape[-1]
     image = rewrite.draft.add("reshape", x.name, shape=[1, -1, channels])
     kernels, weight_scale = weights_int8(gain[:, None, None, None])
@@ -396,9 +404,10 @@ def _by_channel(rewrite: _Rewrite, op: Op) -> Given:
         x_scale=x.scale, x_zero=x.zero, scale=scale, zero=zero, low=low, high=high,
         groups=channels,
     )  # fmt: skip
+    rewrite.steps[made] = (scale, zero)
     back = rewrite.draft.add("reshape", made, shape=list(shape[1:]))
     rewrite.give(last, back, scale, zero)
-    return passed
+    return [*passed, *cuts]
 
 
 def _mean(rewrite: _Rewrite, op: Op) -> Given:
