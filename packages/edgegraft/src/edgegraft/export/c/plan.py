@@ -82,8 +82,9 @@ def planned(lives: Sequence[Life], shares: Mapping[str, str] | None = None) -> M
     """
     merged = {life.name: life for life in lives}
     shared: dict[str, str] = {}
-    for name, other in (shares or {}).items():
-        root = shared.get(other, other)
+    wanted = shares or {}
+    for name in sorted(wanted, key=lambda name: merged[name].first):
+        root = shared.get(wanted[name], wanted[name])
         one, two = merged[name], merged[root]
         if two.last != one.first:
             continue
