@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgegraft_edge.backends import Run, missing
-from edgegraft_edge.backends.litert_file import check_file
+from edgegraft_edge.backends.litert_file import check_file, wants_reference
 from edgegraft_edge.errors import ModelError
 from edgegraft_edge.integer import dequantize, quantize
 from edgegraft_edge.signal import Array
@@ -21,7 +21,9 @@ class LitertBackend:
     """Runs ``.tflite`` files that take one window, (1, ...), and give its probabilities.
 
     A file is checked before the runtime sees it (:mod:`edgegraft_edge.backends.litert_file`).
-    Ends of 8 bits are turned from and to float32 here.
+    Ends of 8 bits are turned from and to float32 here. The fast kernels round 8-bit values in
+    floats and may be a step or more away; a file for which that matters says so, and then runs on
+    the reference kernels.
     """
 
     name: ClassVar[str] = "litert"
@@ -42,7 +44,7 @@ class LitertBackend:
             from ai_edge_litert import interpreter as runtime
         except ImportError as error:
             raise missing("litert", "ai-edge-litert") from error
-        session = self._session(runtime, model)
+        session = self._session(runtime, model, self.reference or wants_reference(model))
         given, found = session.get_input_details()[0], session.get_output_details()[0]
         shape = tuple(int(n) for n in given["shape"][1:])
 
@@ -72,12 +74,12 @@ class LitertBackend:
 
         return run
 
-    def _session(self, runtime: Any, model: bytes) -> Any:
+    def _session(self, runtime: Any, model: bytes, reference: bool) -> Any:
         """The reference kernels lack a few operators, which then come from the plain ones."""
         kernels, told = runtime.OpResolverType, ""
         for kind in (
             (kernels.BUILTIN_REF, kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
-            if self.reference
+            if reference
             else (kernels.BUILTIN,)
         ):
             try:

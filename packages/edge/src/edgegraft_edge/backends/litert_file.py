@@ -22,10 +22,12 @@ from edgegraft_edge.flatbuffer import Table, damaged
 from edgegraft_edge.signal import Array
 
 MAX_TENSORS, MAX_VALUES, MAX_AXES = 50_000, 1 << 26, 6
+KERNELS, REFERENCE = "edgegraft.kernels", b"reference"
 _TYPES = {0: "float32", 2: "int32", 6: "bool", 9: "int8"}
 _INT32, _FLOAT32, _INT64, _UINT8 = (np.dtype(n) for n in ("int32", "float32", "int64", "uint8"))
 _LARGEST_STEP = 1 << 15  # a stride, a dilation, a side of a kernel
-_RATIO = 2.0**16  # between the scales of what an operator of 8 bits reads and gives
+_RATIO = 2.0**16  # between the scales of what an operator with weights reads and gives
+_SHRINK = 2.0**18
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,20 @@ def check_file(data: bytes) -> None:
         _check_node(table, codes, [tensors[i] for i in reads], [tensors[i] for i in gives])
     if found[0] not in known:
         raise damaged("an output that nothing gives")
+
+
+def wants_reference(data: bytes) -> bool:
+    """Whether a file says that its steps are those of the reference kernels alone.
+
+    Errors: `ModelError` "tflite-damaged".
+    """
+    model = Table.root(data)
+    buffers = list(model.tables(4))
+    for entry in model.tables(6):
+        index = entry.integer(1, "<I")
+        if entry.text(0) == KERNELS and index < len(buffers):
+            return buffers[index].array(0, _UINT8).tobytes() == REFERENCE
+    return False
 
 
 def _input(found: str) -> ModelError:
@@ -228,9 +244,9 @@ def _check_scales(node: Node) -> None:
             scales.append((min(tensor.scales), max(tensor.scales)))
             weights = node.name in _WEIGHTED and tensor is node.inputs[1]
             _want(weights or len(tensor.scales) == 1, "several scales of one value")
-    if node.name in ("ADD", "MUL", "MEAN", "QUANTIZE") and scales:
-        lowest, highest = min(s[0] for s in scales), max(s[1] for s in scales)
-        _want(highest <= lowest * _RATIO, f"scales from {lowest:g} to {highest:g}")
+    if node.name == "ADD" and scales:  # its kernel ends the process where the sum shrinks less
+        largest, out = max(most for _, most in scales[:-1]), scales[-1][0]
+        _want(largest < out * _SHRINK, f"scales from {largest:g} to {out:g}")
 
 
 def _same_type(*tensors: Tensor, types: Sequence[str] = ("float32", "int8")) -> None:
