@@ -11,6 +11,7 @@ from edgegraft.export.c import folder, golden, host
 from edgegraft.export.c.emit import model_of, runtime, sources_of, values_of
 from edgegraft.export.c.model import Model
 from edgegraft.export.parity import tolerance_of
+from edgegraft.export.stream import stream_files
 from edgegraft_edge.bundle import Bundle
 from edgegraft_edge.errors import ExportError, OptionError
 from edgegraft_edge.signal import Array, WindowSpec
@@ -81,12 +82,15 @@ class CExporter:
         model = self.model(bundle)
         places = golden.chosen(len(bundle.golden), self.golden)
         x = bundle.golden[places].astype(np.float32)
+        series = isinstance(bundle.spec, WindowSpec)
+        streams = stream_files(bundle, prefix=self.prefix) if series else {}
         return {
             **runtime(model.blocks),
             **sources_of(model, bundle.classes, defines(bundle)),
             **golden.golden(model, x, bundle.expected[places], tolerance_of(bundle.program)),
+            **streams,
             "selftest.c": golden.selftest(model),
-            **folder.library(model, bundle.manifest.name, bundle.manifest.version),
+            **folder.library(model, bundle.manifest.name, bundle.manifest.version, list(streams)),
         }
 
 

@@ -68,10 +68,17 @@ void loop() {}
 """
 
 
-def library(model: Model, name: str, version: int) -> Mapping[str, bytes]:
-    """All files but the sources: path -> bytes."""
+def library(
+    model: Model, name: str, version: int, streams: Sequence[str] = ()
+) -> Mapping[str, bytes]:
+    """All files but the sources: path -> bytes.
+
+    Args:
+        streams: paths of what ties the model to a live stream.
+    """
     prefix, upper = model.prefix, model.prefix.upper()
     sources = [f"src/{prefix}.c", *(f"src/{n}" for n in names_of(model.blocks) if n.endswith(".c"))]
+    sources += [path for path in streams if path.endswith(".c")]
 
     def filled(text: str) -> bytes:
         text = text.replace("@sources", " ".join(sources))
@@ -125,6 +132,15 @@ def page(model: Model, name: str, sources: Sequence[str]) -> str:
         if model.integers is not None
         else []
     )
+    stream = (
+        [
+            "",
+            f"On a live stream: `{prefix}_push` in `{prefix}_stream.h` takes samples and gives",
+            "events, with the window, the threshold and the smoothing of the bundle.",
+        ]
+        if f"src/{prefix}_stream.c" in sources
+        else []
+    )
     return "\n".join(
         [
             f"# {word(name)} in C",
@@ -140,6 +156,7 @@ def page(model: Model, name: str, sources: Sequence[str]) -> str:
             f"{prefix}_run(window, probabilities, arena);",
             "```",
             *integer,
+            *stream,
             "",
             f"Add `src` to your project and compile {', '.join(f'`{s}`' for s in sources)}.",
             "`make selftest` runs the golden windows of the bundle here; on a board, call the same",
