@@ -66,10 +66,22 @@ static inline int32_t products(const int8_t *a, const int8_t *b, const int8_t *w
 {
     const int8_t *w1 = w + inner;
     int32_t a0 = 0, a1 = 0, b0 = 0, b1 = 0;
-    for (int32_t k = 0; k < inner; k += 16) {
-        const mve_pred16_t inside = vctp8q((uint32_t)(inner - k));
-        const int8x16_t x = vldrbq_z_s8(a + k, inside), y = vldrbq_z_s8(b + k, inside);
-        const int8x16_t row = vldrbq_z_s8(w + k, inside), next = vldrbq_z_s8(w1 + k, inside);
+    for (int32_t block = inner / 16; block > 0; block--) {
+        const int8x16_t x = vldrbq_s8(a), y = vldrbq_s8(b);
+        const int8x16_t row = vldrbq_s8(w), next = vldrbq_s8(w1);
+        a0 = vmladavaq_s8(a0, x, row);
+        b0 = vmladavaq_s8(b0, y, row);
+        a1 = vmladavaq_s8(a1, x, next);
+        b1 = vmladavaq_s8(b1, y, next);
+        a += 16;
+        b += 16;
+        w += 16;
+        w1 += 16;
+    }
+    if (inner % 16 != 0) {
+        const mve_pred16_t inside = vctp8q((uint32_t)(inner % 16));
+        const int8x16_t x = vldrbq_z_s8(a, inside), y = vldrbq_z_s8(b, inside);
+        const int8x16_t row = vldrbq_z_s8(w, inside), next = vldrbq_z_s8(w1, inside);
         a0 = vmladavaq_s8(a0, x, row);
         b0 = vmladavaq_s8(b0, y, row);
         a1 = vmladavaq_s8(a1, x, next);
@@ -85,7 +97,6 @@ static inline int32_t products(const int8_t *a, const int8_t *b, const int8_t *w
 #include <arm_acle.h>
 #define ROWS 2
 
-/* Bytes 0 and 2, and bytes 1 and 3, of four as pairs of 16 bits: __sxtb16 with and without ror. */
 static inline uint32_t four(const int8_t *x)
 {
     uint32_t word;
@@ -93,35 +104,52 @@ static inline uint32_t four(const int8_t *x)
     return word;
 }
 
+/* Bytes 0 and 2 of four as pairs of 16 bits, and bytes 1 and 3. */
 static inline int16x2_t even(uint32_t word) { return __sxtb16((int8x4_t)word); }
-static inline int16x2_t odd(uint32_t word) { return __sxtb16((int8x4_t)(word >> 8 | word << 24)); }
+
+static inline int16x2_t odd(uint32_t word)
+{
+#if defined(__GNUC__)
+    uint32_t pair; /* one instruction, which compilers do not find by themselves */
+    __asm__("sxtb16 %0, %1, ror #8" : "=r"(pair) : "r"(word));
+    return (int16x2_t)pair;
+#else
+    return __sxtb16((int8x4_t)(word >> 8 | word << 24));
+#endif
+}
 
 static inline int32_t products(const int8_t *a, const int8_t *b, const int8_t *w, int32_t inner,
                                int32_t *sums_a, int32_t *sums_b)
 {
     const int8_t *w1 = w + inner;
     int32_t a0 = 0, a1 = 0, b0 = 0, b1 = 0;
-    int32_t k = 0;
-    for (; k + 4 <= inner; k += 4) {
-        const uint32_t x = four(a + k), y = four(b + k), row = four(w + k), next = four(w1 + k);
-        const int16x2_t x0 = even(x), x1 = odd(x), y0 = even(y), y1 = odd(y);
-        int16x2_t r0 = even(row), r1 = odd(row);
-        a0 = __smlad(x0, r0, a0);
-        b0 = __smlad(y0, r0, b0);
-        a0 = __smlad(x1, r1, a0);
-        b0 = __smlad(y1, r1, b0);
-        r0 = even(next);
-        r1 = odd(next);
-        a1 = __smlad(x0, r0, a1);
-        b1 = __smlad(y0, r0, b1);
-        a1 = __smlad(x1, r1, a1);
-        b1 = __smlad(y1, r1, b1);
+    for (const int8_t *end = a + inner / 4 * 4; a != end;) {
+        const uint32_t row = four(w), next = four(w1);
+        const int16x2_t r0 = even(row), r1 = odd(row), n0 = even(next), n1 = odd(next);
+        uint32_t seen = four(a);
+        int16x2_t x = even(seen);
+        a0 = __smlad(x, r0, a0);
+        a1 = __smlad(x, n0, a1);
+        x = odd(seen);
+        a0 = __smlad(x, r1, a0);
+        a1 = __smlad(x, n1, a1);
+        seen = four(b);
+        x = even(seen);
+        b0 = __smlad(x, r0, b0);
+        b1 = __smlad(x, n0, b1);
+        x = odd(seen);
+        b0 = __smlad(x, r1, b0);
+        b1 = __smlad(x, n1, b1);
+        a += 4;
+        b += 4;
+        w += 4;
+        w1 += 4;
     }
     sums_a[0] += a0;
     sums_a[1] += a1;
     sums_b[0] += b0;
     sums_b[1] += b1;
-    return k;
+    return inner / 4 * 4;
 }
 #else
 #define ROWS 2
