@@ -61,7 +61,7 @@ def signal_to_noise_db(expected: Array, found: Array) -> float:
     if not told.any():
         told[:] = True
         varies = np.square(a).mean(axis=0) + 1e-30
-    noise = np.square(away).mean(axis=0)[told] / varies[told]
+    noise = np.nan_to_num(np.square(away).mean(axis=0)[told] / varies[told], nan=1.0)
     return float(-10 * np.log10(np.clip(noise, _LEAST_NOISE, 1.0)).mean())
 
 

@@ -228,6 +228,18 @@ class _Rewrite:
         steps = quantize(np.array([low, high]), scale=scale, zero=zero).tolist()
         return name, scale, zero, steps[0], steps[1], passed
 
+    def added(self, name: str, bias: Array) -> tuple[Array, list[str]]:
+        """A bias with the constants that are added to a value next, and the values passed."""
+        passed, shape = [name], self.forms[name].shape
+        while self.readers[name] == 1 and name in self.next and self.next[name].kind == "add":
+            after = self.next[name]
+            more = [self.by_channel(other, name) for other in after.inputs if other != name]
+            if not more or more[0] is None or self.forms[after.output].shape != shape:
+                break
+            bias, name = np.asarray(bias + more[0], np.float32), after.output
+            passed.append(name)
+        return bias, passed
+
     def by_channel(self, name: str, value: str) -> Array | None:
         """A constant with one number for each channel (the last axis) of a value, or one at all."""
         array, shape = self.constant(name), self.forms[value].shape
@@ -276,17 +288,7 @@ def _dense(rewrite: _Rewrite, op: Op) -> Given:
     weight = rewrite.constant(op.inputs[1])
     if weight is None or weight.ndim != 2:
         return None
-    bias, passed = np.zeros(weight.shape[1], np.float32), [op.output]
-    after = rewrite.next.get(op.output)
-    if after is not None and after.kind == "add" and rewrite.readers[op.output] == 1:
-        (other,) = (name for name in after.inputs if name != op.output)
-        added = rewrite.by_channel(other, op.output)
-        if (
-            added is not None
-            and rewrite.forms[after.output].shape == rewrite.forms[op.output].shape
-        ):
-            bias = added
-            passed.append(after.output)
+    bias, passed = rewrite.added(op.output, np.zeros(weight.shape[1], np.float32))
     kernels = np.ascontiguousarray(weight.T)
     return _weighted(rewrite, "dense_int8", op, kernels, bias, passed, {})
 
@@ -375,7 +377,7 @@ def _by_channel(rewrite: _Rewrite, op: Op) -> Given:
     shape = rewrite.forms[op.output].shape
     if not rewrite.whole(source) or rewrite.forms[source].shape != shape:
         return None
-    number, passed = rewrite.by_channel(other, source), [op.output]
+    number = rewrite.by_channel(other, source)
     if number is None or (op.kind == "div" and not first):
         return None
     one, none = np.ones_like(number), np.zeros_like(number)
@@ -385,13 +387,7 @@ def _by_channel(rewrite: _Rewrite, op: Op) -> Given:
         "add": (one, number),
         "sub": (one, -number) if first else (-one, number),
     }[op.kind]
-    after = rewrite.next.get(op.output)
-    if after is not None and after.kind == "add" and rewrite.readers[op.output] == 1:
-        (more,) = (name for name in after.inputs if name != op.output)
-        added = rewrite.by_channel(more, op.output)
-        if added is not None and rewrite.forms[after.output].shape == shape:
-            shift = shift + added
-            passed.append(after.output)
+    shift, passed = rewrite.added(op.output, shift)
     found = rewrite.cut(passed[-1])
     if found is None or not np.isfinite(gain).all():
         return None
