@@ -24,6 +24,7 @@ from edgegraft.testing.programs import (
 )
 from edgegraft.testing.runtimes import sample_bundle
 from edgegraft_edge.backends.litert import LitertBackend
+from edgegraft_edge.backends.litert_file import KERNELS, REFERENCE
 from edgegraft_edge.errors import ExportError, ModelError, OptionError
 from edgegraft_edge.flatbuffer import Table
 from edgegraft_edge.heads import TreesHead
@@ -226,6 +227,14 @@ def test_ends_of_eight_bits_of_a_float_program_are_refused_by_name():
     assert caught.value.code == "export-litert-ends"
     with pytest.raises(OptionError):
         LitertExporter(io="int16")
+
+
+def test_a_file_can_ask_for_the_reference_kernels():
+    program, x = CASES["requantize"], windows()
+    told = {KERNELS: REFERENCE.decode()}
+    run = LitertBackend().open(emit(program, 3, 20, metadata=told))
+    assert np.abs(compute(program, x) - program.run(x)).max() == 1
+    np.testing.assert_array_equal(run(x), program.run(x))
 
 
 # -- what the runtime is not given

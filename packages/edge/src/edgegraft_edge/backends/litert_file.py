@@ -244,7 +244,7 @@ def _check_scales(node: Node) -> None:
             scales.append((min(tensor.scales), max(tensor.scales)))
             weights = node.name in _WEIGHTED and tensor is node.inputs[1]
             _want(weights or len(tensor.scales) == 1, "several scales of one value")
-    if node.name == "ADD" and scales:  # its kernel ends the process where the sum shrinks less
+    if node.name == "ADD" and scales:  # its kernel ends the process at a factor of one
         largest, out = max(most for _, most in scales[:-1]), scales[-1][0]
         _want(largest < out * _SHRINK, f"scales from {largest:g} to {out:g}")
 
