@@ -8,7 +8,7 @@ import pytest
 from edgegraft.adapt.probe import Probe
 from edgegraft.compress.distill import Distillation, distill, teach
 from edgegraft.compress.quantize import quantized
-from edgegraft.compress.teacher import _mixture, taught
+from edgegraft.compress.teacher import _mixture, _rotations, _strayed, taught
 from edgegraft.tasks.classification import Classification
 from edgegraft.testing.samples import sample_pictures, sample_sentences, sample_windows
 from edgegraft.zoo.micro import Micro, MicroShape
@@ -73,6 +73,19 @@ def test_windows_are_mixed_on_their_own_side_of_the_validation():
     assert not mixed[held][:, ~held].any()
     assert not mixed[~held][:, held].any()
     assert (mixed > 0).sum() > 12
+
+
+def test_sensors_are_turned_as_one_and_no_further():
+    matrices = _rotations(500, np.random.default_rng(0))
+    assert np.allclose(matrices @ matrices.transpose(0, 2, 1), np.eye(3), atol=1e-12)
+    assert np.allclose(np.linalg.det(matrices), 1)
+    x = np.random.default_rng(1).normal(size=(50, 6, 400)).astype(np.float32)
+    x[:, 3:] = x[:, :3]
+    turned = _strayed(x, [(0, 1, 2), (3, 4, 5)], np.random.default_rng(2))
+    before, after = (np.linalg.norm(each[:, :3].std(axis=2), axis=1) for each in (x, turned))
+    assert np.abs(after / before - 1).max() < 0.5
+    assert np.abs(np.corrcoef(turned[0])[0, 3]) > 0.999  # one rotation for all sensors
+    assert np.abs(np.corrcoef(turned[0, 0], x[0, 0])[0, 1]) < 0.9999
 
 
 def test_groups_can_be_held_out_whole(teacher, windows, pool):

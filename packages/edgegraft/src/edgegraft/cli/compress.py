@@ -23,7 +23,7 @@ from edgegraft.cli.output import say, show, table, write
 from edgegraft.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from edgegraft.shrink import Shrinking
+    from edgegraft.versions import Shrinking
 
 
 class Amount(click.ParamType):  # type: ignore[type-arg]
@@ -143,7 +143,7 @@ def compress(
 def _asked(
     methods: str, board: str, flash: float, ram: float, latency: float, texts: tuple[str, ...]
 ) -> Shrinking:
-    from edgegraft.shrink import Shrinking
+    from edgegraft.versions import Shrinking
     from edgegraft.zoo.micro import MicroShape
 
     plain = Shrinking()

@@ -2,14 +2,16 @@
 
 A student sees the same copy that its teacher was asked about (L. Beyer et al., Knowledge
 distillation: a good teacher is patient and consistent, CVPR 2022), so a copy need not keep its
-label: two windows mixed (H. Zhang et al., mixup, ICLR 2018), or channels that stray further than
-people and mountings differ, get whatever the teacher says of them. The more the student hears of
-places off the windows, the less it differs from the teacher on people it has not seen. The
-teacher is asked once; with a cache, not again by the next run.
+label: two windows mixed (H. Zhang et al., mixup, ICLR 2018), a sensor turned in space (T. Um et
+al., Data Augmentation of Wearable Sensor Data, ICMI 2017), or channels that stray, get whatever the
+teacher says of them. The more a student hears of how people and mountings could differ, the less
+it differs from its teacher on people it has not seen. The teacher is asked once; with a cache,
+not again by the next run.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from edgegraft.adapt.augment import vary
 from edgegraft.adapt.strategy import Watch, unwatched
 from edgegraft.fingerprint import fingerprint
 from edgegraft_edge.errors import DataError, ModelError
-from edgegraft_edge.signal import Array, Spec, Windows
+from edgegraft_edge.signal import Array, Spec, Windows, WindowSpec
 
 MOST_ASKED = {"series": 36_000, "audio": 6_000, "image": 4_000}
 """Windows that a teacher is asked about, copies included, by kind."""
@@ -30,7 +32,9 @@ MOST_HELD_OUT = 400
 _HELD_OUT = 0.1
 _ENOUGH = 60  # windows: of fewer none are held out
 _CHUNK = 512
-_STRAY = 0.3  # of offsets in deviations of a channel, and of the logarithm of its gain
+_TURN = 20.0  # degrees: deviation of the angle by which a sensor is turned, about any axis
+_STRAY, _STRAY_TURNED = (0.3, 0.3), (0.1, 0.15)
+"""Deviations of offsets, in those of a channel, and of the logarithm of gains."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def taught(
         labelled: what the teacher learned from, or part of it.
         pool: more windows of the same spec; their labels, if any, are not looked at.
         copies: versions of every window that are moved, stretched and scaled; in every other one
-            each channel also strays by itself.
+            sensors are also turned (channels named x, y, z) and each channel strays by itself.
         mixed: versions in which such a copy is mixed with that of another window.
         held_out: share of the windows kept for validation, at most 400.
         held_groups: keep the windows of these people or machines instead.
@@ -136,12 +140,12 @@ def taught(
     if copies + mixed > n_more:
         copies = round(n_more * copies / (copies + mixed))
         mixed = n_more - copies
-    versions = [x]
+    versions, triads = [x], axes_of(labelled.spec)
     for index in range(copies + mixed):
         version = vary(x, 1, seed=int(random.integers(1 << 31)))
         if index >= copies:
             version = _mixture(version, held, random)
-        versions.append(_strayed(version, random) if index % 2 else version)
+        versions.append(_strayed(version, triads, random) if index % 2 else version)
     everything = np.stack(versions)
     said = _ask(teacher, everything, labelled.spec, watch, cache)
     return Taught(everything, said, codes, groups, held, classes, labelled.spec)
@@ -177,15 +181,51 @@ def _mixture(x: Array, held: Array, random: np.random.Generator) -> Array:
     return np.asarray(np.rint(mixed).astype(x.dtype) if x.dtype == np.uint8 else mixed)
 
 
-def _strayed(x: Array, random: np.random.Generator) -> Array:
-    """Signals whose channels are higher or lower, louder or softer, each by itself."""
+def axes_of(spec: Spec) -> tuple[tuple[int, int, int], ...]:
+    """Channels that are the x, y and z of one sensor, by their names and units.
+
+    >>> from edgegraft_edge.signal import Channel, WindowSpec
+    >>> names = ("acc_x", "acc_y", "acc_z", "gyro_x", "temp")
+    >>> axes_of(WindowSpec(1.0, 1.0, 50.0, tuple(Channel(name, "") for name in names)))
+    ((0, 1, 2),)
+    """
+    if not isinstance(spec, WindowSpec):
+        return ()
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for index, channel in enumerate(spec.channels):
+        match = re.fullmatch(r"(.*?)[ _.-]?([xyz])", channel.name, re.IGNORECASE)
+        if match:
+            found.setdefault((match[1], channel.unit), {})[match[2].lower()] = index
+    return tuple((own["x"], own["y"], own["z"]) for own in found.values() if len(own) == 3)
+
+
+def _strayed(
+    x: Array, triads: Sequence[tuple[int, int, int]], random: np.random.Generator
+) -> Array:
+    """Signals of sensors that are turned, and of channels that differ each by itself."""
     if x.ndim != 3:
         return x
+    if triads:
+        turned, matrices = x.copy(), _rotations(len(x), random)
+        for triad in triads:  # one device: all its sensors turn alike
+            turned[:, triad] = np.einsum("nij,njt->nit", matrices, x[:, triad])
+        x = turned
+    level, gain = _STRAY_TURNED if triads else _STRAY
     shape = (*x.shape[:2], 1)
-    level = _STRAY * random.standard_normal(shape) * x.std(axis=(0, 2), keepdims=True)
-    gain = np.exp(_STRAY * random.standard_normal(shape))
+    moved = level * random.standard_normal(shape) * x.std(axis=(0, 2), keepdims=True)
+    louder = np.exp(gain * random.standard_normal(shape))
     mean = x.mean(axis=2, keepdims=True)
-    return np.asarray(mean + level + (x - mean) * gain, dtype=np.float32)
+    return np.asarray(mean + moved + (x - mean) * louder, dtype=np.float32)
+
+
+def _rotations(count: int, random: np.random.Generator) -> Array:
+    """Matrices (count, 3, 3) about axes in all directions (Rodrigues' formula)."""
+    angle = np.deg2rad(_TURN) * random.standard_normal((count, 1, 1))
+    axis = random.standard_normal((count, 3))
+    x, y, z = (axis / np.linalg.norm(axis, axis=1, keepdims=True)).T
+    zero = np.zeros(count)
+    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=1).reshape(count, 3, 3)
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross))
 
 
 def _ask(teacher: Predictor, x: Array, spec: Spec, watch: Watch, cache: Path | None) -> Array:
