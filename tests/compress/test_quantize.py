@@ -179,8 +179,8 @@ def test_columns_of_unlike_size_are_brought_to_one_before_a_matrix():
 
 WINDOWS = {
     "series": sample_windows(3, 128, 16),
-    "audio": sample_sounds(),
     "image": sample_pictures(28, 28),
+    "audio": sample_sounds(),
 }
 FEW = 12  # windows of sound and pictures, which take long
 BOUNDS = {
@@ -195,7 +195,7 @@ BOUNDS = {
     "resnet8": 0.90,  # random weights: what little its last blocks add to the mean is rounded
     "spectrum": 0.95,
     "statistics": 0.99,
-    "texture": 0.95,
+    "texture": 0.85,  # shares of rare patterns hardly vary, and are lost first
 }
 OTHERS = {
     "bert-tiny-random": "reads text: quantised behind its reader, see below",
@@ -208,7 +208,13 @@ def small_cards() -> set[str]:
     return {card.name for card in list_backbones() if card.n_parameters <= 200_000}
 
 
-@pytest.mark.parametrize("name", sorted(BOUNDS))
+SLOW = ("ds-cnn-random", "resnet8", "minirocket", "mel-statistics")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in sorted(BOUNDS)],
+)
 def test_embeddings_of_small_backbones_keep_their_meaning(name):
     if not is_here(shipped_card(name)):
         pytest.skip("its weights are not here")

@@ -41,7 +41,8 @@ class Rounding:
 
 
 def signal_to_noise_db(expected: Array, found: Array) -> float:
-    """How far results are from what they should be, in decibels; 99 where nothing differs.
+    """How far results are from what they should be, in decibels; 99 where nothing differs,
+    0 where something is not a number any more.
 
     The noise of each column is measured against how much that column varies between windows, and
     the decibels are averaged: columns count alike, whatever their unit, and a few that hardly
@@ -61,7 +62,9 @@ def signal_to_noise_db(expected: Array, found: Array) -> float:
     if not told.any():
         told[:] = True
         varies = np.square(a).mean(axis=0) + 1e-30
-    noise = np.nan_to_num(np.square(away).mean(axis=0)[told] / varies[told], nan=1.0)
+    if not np.isfinite(away).all():
+        return 0.0
+    noise = np.square(away).mean(axis=0)[told] / varies[told]
     return float(-10 * np.log10(np.clip(noise, _LEAST_NOISE, 1.0)).mean())
 
 
@@ -114,8 +117,13 @@ def each_alone(judged: Judged, x: Array, roundings: Mapping[str, Rounding]) -> M
         ]
         first = min([*starts, index_of.get(value, -1)])
         changed = _again(program, kept, rounding, first)
-        found[value] = judged.db(kept, {**kept, **changed})
+        found[value] = judged.db(kept, {**kept, **changed}) if finite(changed) else 0.0
     return found
+
+
+def finite(values: Mapping[str, Array]) -> bool:
+    """Whether nothing was divided by what rounding made zero, even where that is not seen later."""
+    return all(np.isfinite(each).all() for each in values.values() if each.dtype.kind == "f")
 
 
 def _affordable(program: Program, x: Array) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgegraft.compress.calibrate import Quantization, observed
 from edgegraft.compress.equalize import equalized
-from edgegraft.compress.noise import Judged, all_values, each_alone
+from edgegraft.compress.noise import Judged, all_values, each_alone, finite
 from edgegraft.compress.rewrite import INTEGER_FORMS, Rewritten, Weights, rewritten
 from edgegraft.passes.layout import channels_last
 from edgegraft.passes.trace import trace
@@ -147,10 +147,13 @@ def _search(program: Program, x: Array, options: Quantization, steps: int) -> _B
     forms, ranges = trace(program, *x.shape[1:]), observed(program, x, options)
     judged, few = Judged.of(program), x[:_JUDGED]
     wanted = all_values(program, few)
+    sound = finite(wanted)
 
     def attempt(kept: Collection[str]) -> tuple[Rewritten, float]:
         made = rewritten(program, forms, ranges, kept, judged.names)
         found = all_values(made.shown, few)
+        if sound and not finite(found):
+            return made, 0.0
         return made, judged.db(wanted, {n: found[made.names[n]] for n in judged.names})
 
     found, sqnr = attempt(())
