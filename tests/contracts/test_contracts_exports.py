@@ -51,10 +51,9 @@ def test_small_backbones_go_to_quick_targets(name, exporter):
     check_exports(loaded(name), exporters=[exporter], heads=("linear", "trees"))
 
 
-@pytest.mark.parametrize("exporter", [name for name in EXPORTERS if name not in QUICK])
-def test_a_small_backbone_goes_to_every_target(exporter):
-    usable(exporter)
-    check_exports(loaded("micro-random"), exporters=[exporter], heads=("linear",))
+def test_a_small_backbone_goes_to_c():
+    usable("c")
+    check_exports(loaded("micro-random"), exporters=["c"], heads=("linear",))
 
 
 @pytest.mark.slow

@@ -23,7 +23,6 @@ pytest.importorskip("executorch", reason="the extra executorch is not installed"
 from edgegraft.export.executorch import ExecutorchExporter, emit, float_kernels
 from edgegraft.export.executorch_operators import EMITTERS
 
-OWN = ("trees", "sort", "gather", "lookup", "conv1d", "conv2d_last")
 FLOAT, EIGHT = sorted(set(CASES) - set(INTEGER)), sorted(INTEGER)
 
 
@@ -54,11 +53,10 @@ def test_every_primitive_has_an_emitter():
 @pytest.mark.parametrize(
     ("kinds", "steps"),
     [
-        (OWN, 0.0),
         (EIGHT, 1.0),
         pytest.param(FLOAT, 0.0, marks=pytest.mark.slow),
     ],
-    ids=["own", "int8", "float"],
+    ids=["int8", "float"],
 )
 def test_primitives_agree_side_by_side(kinds, steps):
     (program, ends), x = side_by_side(kinds), windows(4)

@@ -18,7 +18,7 @@ from edgegraft_edge.signal import Array
 
 TOLERANCE = 1e-3
 """Of float programs: of what compares a value on its threshold may fall on the other side."""
-SHARE, DRAWS, STEPS = 0.5, 8, 2
+SHARE, DRAWS, STEPS = 0.5, 4, 2
 _BATCH = 16
 _KERNELS = frozenset({"conv2d_int8", "dense_int8", "add_int8", "mul_int8", "mean_int8",
                       "average_pool_int8", "requantize", "softmax_int8"})  # fmt: skip

@@ -108,17 +108,20 @@ def _lowered(program: Program, *shape: int) -> Any:
 
         window = torch.from_numpy(np.zeros((1, *shape), np.float32))
         network = Network(program, EMITTERS).eval()
-        try:
-            with torch.no_grad():
-                network(window)  # constants are kept before the graph is traced
-                traced = torch.export.export(network, (window,))
-            edge = to_edge_transform_and_lower(traced, partitioner=[XnnpackPartitioner()])
-            return edge.to_executorch()
-        except ExportError:
-            raise
-        except Exception as error:  # three packages with error classes of their own
-            first = str(error).strip().splitlines()[:1] or [type(error).__name__]
-            raise _refusal(f"a program it cannot lower ({first[0]})", "it stopped") from error
+        stopped = ""
+        # Parts that XNNPACK takes together may depend on each other in a circle, which is found
+        # only at the end; portable kernels alone have no parts.
+        for parts in ([XnnpackPartitioner()], []):
+            try:
+                with torch.no_grad():
+                    network(window)  # constants are kept before the graph is traced
+                    traced = torch.export.export(network, (window,))
+                return to_edge_transform_and_lower(traced, partitioner=parts).to_executorch()
+            except ExportError:
+                raise
+            except Exception as error:  # three packages with error classes of their own
+                stopped = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise _refusal(f"a program it cannot lower ({stopped})", "it stopped")
 
 
 def _operators(lowered: Any) -> list[str]:

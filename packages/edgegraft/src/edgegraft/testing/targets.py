@@ -77,7 +77,30 @@ class Refusal:
         )
 
 
-REFUSED: tuple[Refusal, ...] = ()
+REFUSED: tuple[Refusal, ...] = (
+    Refusal(
+        "bert|gpt2|sentence|tfidf", "*", "c", "*", "export-c-operation",
+        "text is taken apart by rules over words, which are in NumPy and not in C",
+    ),
+    Refusal(
+        "tfidf", "dense|trees", "*", "int8", "int8-nothing",
+        "counts of words are scaled in float, and nothing after them is worth 8 bits",
+    ),
+    Refusal(
+        "tfidf", "distance", "*", "float", "export-parity",
+        "the distance of a sentence that is remembered is a difference of equal sums",
+        always=False,
+    ),
+    Refusal(
+        "mel-statistics", "trees|mixture", "litert", "int8", "export-parity",
+        "a value that is always zero has a scale that LiteRT's mean does not take",
+        always=False,
+    ),
+    Refusal(
+        "cifar-resnet", "*", "litert", "int8", "export-parity",
+        "drawn weights leave a branch at zero, whose scale LiteRT's addition does not take",
+    ),
+)  # fmt: skip
 """What is refused of what is registered here."""
 
 
