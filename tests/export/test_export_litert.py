@@ -149,6 +149,14 @@ def test_the_same_program_gives_the_same_bytes_and_says_its_classes():
     assert emit(CASES["conv1d"], 3, 20) == emit(CASES["conv1d"], 3, 20)
 
 
+def test_weights_are_in_the_file_once():
+    program = quantized(_network(), windows(40))
+    weights = sum(a.nbytes for a in program.constants.values() if a.dtype == np.int8)
+    buffers = Table.root(emit(program, 3, 20)).tables(4)
+    sizes = [len(buffer.array(0, np.dtype(np.uint8))) for buffer in buffers]
+    assert sum(size for size in sizes if size > 64) < 1.5 * weights
+
+
 def test_exporter_and_backend_meet_their_contracts():
     check_exporter(LitertExporter(), "litert")
     check_backend(LitertBackend(), LitertExporter().export(sample_bundle()))

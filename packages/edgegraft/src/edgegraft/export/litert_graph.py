@@ -222,9 +222,10 @@ class Graph:
         """The bytes of the file, the same for the same graph."""
         import flatbuffers
 
+        first, last = self._tidied(given, found)
         model, graph = self.schema.ModelT(), self.schema.SubGraphT()
         graph.tensors, graph.operators = self._tensors, self._operators
-        graph.inputs, graph.outputs, graph.name = [given.index], [found.index], b"main"
+        graph.inputs, graph.outputs, graph.name = [first], [last], b"main"
         model.version, model.subgraphs, model.buffers = SCHEMA_VERSION, [graph], self._buffers
         model.description = b"edgegraft"
         model.operatorCodes, model.metadata = [], []
@@ -241,3 +242,23 @@ class Graph:
         builder = flatbuffers.Builder(1 << 16)
         builder.Finish(model.Pack(builder), file_identifier=_MAGIC)
         return bytes(builder.Output())
+
+    def _tidied(self, given: Value, found: Value) -> tuple[int, int]:
+        """Leave out what no operator reads or gives; the new numbers of both ends."""
+        ends = [given.index, found.index]
+        used = {i for node in self._operators for i in (*node.inputs, *node.outputs)} | set(ends)
+        tensors: list[Any] = []
+        buffers, places = [self._buffers[0]], {}
+        for index, tensor in enumerate(self._tensors):
+            if index not in used:
+                continue
+            places[index] = len(tensors)
+            if tensor.buffer:
+                buffers.append(self._buffers[tensor.buffer])
+                tensor.buffer = len(buffers) - 1
+            tensors.append(tensor)
+        for node in self._operators:
+            node.inputs = [places[index] for index in node.inputs]
+            node.outputs = [places[index] for index in node.outputs]
+        self._tensors, self._buffers = tensors, buffers
+        return places[ends[0]], places[ends[1]]
