@@ -498,3 +498,26 @@ def test_no_floating_point_is_linked_for_integers_alone(bundle_s8, tmp_path):
     assert "model_run_s8" in symbols
     floats = re.findall(r"__aeabi_[fd]\w+|\w*_f32|expf|malloc", symbols)
     assert floats == []
+
+
+# -- raw counts
+
+
+@needs_compiler
+def test_raw_counts_become_int8_within_one_step_of_floats(bundle_s8):
+    lsb = (1e-4, 3e-4, 2e-3)
+    model = CExporter(counts=lsb).model(bundle_s8)
+    run = host.hosted(model, QUICK)
+    n_channels, n_timepoints = bundle_s8.spec.shape
+    random = np.random.default_rng(2)
+    counts = random.integers(-32768, 32768, (30, n_timepoints, n_channels)).astype(np.int16)
+    x = (counts * np.array(lsb)).astype(np.float32).transpose(0, 2, 1)
+    difference = run.counted(counts).astype(int) - run.quantized(x)
+    assert np.abs(difference).max() <= 1
+    assert (difference == 0).mean() > 0.99
+
+
+def test_counts_that_make_no_sense_are_refused(bundle, bundle_s8):
+    refused(lambda: CExporter(counts=(1.0, 1.0, 1.0)).model(bundle), "export-c-counts")
+    for counts in [(1.0,), (1.0, -1.0, 1.0), (1e6, 1e6, 1e6)]:
+        refused(lambda given=counts: CExporter(counts=given).model(bundle_s8), "export-c-counts")

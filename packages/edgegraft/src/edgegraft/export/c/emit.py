@@ -54,12 +54,20 @@ def emit(
     return sources_of(model_of(program, *shape, prefix=prefix), classes, defines)
 
 
-def model_of(program: Program, *shape: int, prefix: str = "model", blocks: bool = False) -> Model:
+def model_of(
+    program: Program,
+    *shape: int,
+    prefix: str = "model",
+    blocks: bool = False,
+    counts: Sequence[float] = (),
+) -> Model:
     """The functions and the memory plan of a program; what `emit` writes to files.
 
     Args:
         blocks: int8 weights in blocks of 16 channels by 4 values, for processors that take dot
             products of 4 bytes in every lane; microcontrollers want them row by row.
+        counts: the value of one raw count in each channel's unit: int16 counts then become int8
+            in integers only, by ``model_quantize_i16``.
 
     Errors: as `emit`.
     """
@@ -70,7 +78,7 @@ def model_of(program: Program, *shape: int, prefix: str = "model", blocks: bool 
             "it begins the names in C, and eg_ begins those of our library",
             "a short word of small letters, digits and _",
         )
-    return written(program, *shape, prefix=prefix, blocks=blocks)
+    return written(program, *shape, prefix=prefix, blocks=blocks, counts=counts)
 
 
 def sources_of(
@@ -157,6 +165,16 @@ def _integer_header(model: Model) -> list[str]:
         f"/* A window as int8 {shape}: what {prefix}_run_s8 takes. */",
         f"void {prefix}_quantize(const float *window, int8_t *input);",
         "",
+        *(
+            [
+                f"/* int16 counts of the sensor {shape[1:]}, samples one after the other, as int8:",
+                f" * at most one step from {prefix}_quantize, in integers only. */",
+                f"void {prefix}_quantize_i16(const int16_t *counts, int8_t *input);",
+                "",
+            ]
+            if model.counts
+            else []
+        ),
         "/* The same in integers only: no floating point is linked when only this is called.",
         f" * arena: {upper}_S8_ARENA_BYTES bytes. */",
         f"void {prefix}_run_s8(const int8_t *input, int8_t *scores, void *arena);",

@@ -31,6 +31,12 @@ class CExporter:
     prefix: str = field(
         default="model", metadata={"help": "Begins every name in C and the files' names."}
     )
+    counts: tuple[float, ...] = field(
+        default=(),
+        metadata={
+            "help": "Value of one raw count in each channel's unit, for conversion without floats."
+        },
+    )
     layout: str = field(
         default="rows",
         metadata={
@@ -65,6 +71,7 @@ class CExporter:
             *bundle.golden.shape[1:],
             prefix=self.prefix,
             blocks=self.layout == "blocks",
+            counts=self.counts,
         )
 
     def export(self, bundle: Bundle) -> Bundle:

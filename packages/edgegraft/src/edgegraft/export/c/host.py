@@ -102,6 +102,16 @@ class HostModel:
             quantize(_at(window), _at(row))
         return out
 
+    def counted(self, counts: Array) -> Array:
+        """Raw counts int16 (n_windows, n_timepoints, n_channels) as int8, in integers only."""
+        assert self.model.integers is not None, "the model is not integer throughout"
+        given = np.ascontiguousarray(counts, np.int16)
+        out = np.empty((len(given), *self.model.integers.input_shape[1:]), np.int8)
+        function = self._function("quantize_i16")
+        for window, row in zip(given, out, strict=True):
+            function(_at(window), _at(row))
+        return out
+
     def scores(self, q: Array) -> Array:
         """int8 (n_windows, ...) -> int8 (n_windows, n_classes), in integers only."""
         integers = self.model.integers

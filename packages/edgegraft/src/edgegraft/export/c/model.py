@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgegraft.export.c.body import Body, Constants, Value
+from edgegraft.export.c.counts import affine, function
 from edgegraft.export.c.operators import EMITTERS, folded
 from edgegraft.export.c.plan import ALIGNMENT, MemoryPlan
 from edgegraft.export.c.text import ctype_of, number
@@ -64,16 +65,24 @@ class Model:
     weight_bytes: int
     integers: Integers | None = None
     blocks: bool = False
+    counts: tuple[float, ...] = ()
 
     @property
     def s8_arena_bytes(self) -> int:
         return self.plan.arena_bytes if self.integers is not None else 0
 
 
-def written(program: Program, *shape: int, prefix: str = "model", blocks: bool = False) -> Model:
+def written(
+    program: Program,
+    *shape: int,
+    prefix: str = "model",
+    blocks: bool = False,
+    counts: Sequence[float] = (),
+) -> Model:
     """The C of a program for windows of `shape`.
 
     Args:
+        counts: the value of one raw count in each channel, for a `quantize_i16` besides.
         blocks: weights of int8 kernels in blocks, for processors with dot products in every lane.
 
     Errors: `ExportError` "export-c-operation" and others, where C cannot have it.
@@ -93,6 +102,13 @@ def written(program: Program, *shape: int, prefix: str = "model", blocks: bool =
         front_plan = front.plan()
         if front_plan.arena_bytes:  # it computes features: more than an affine map of each value
             integers, constants = None, Constants(prefix)
+    if counts and (integers is None or len(shape) != 2):
+        raise ExportError.of(
+            "export-c-counts",
+            "raw counts for a model that is not integer throughout",
+            "there is no int8 input that they could become",
+            "--precision int8 for a network of integers only, such as a micro student",
+        )
     if integers is None:
         body = Body(constants, blocks)
         start = body.given("window", "float", (1, *shape))
@@ -118,7 +134,7 @@ def written(program: Program, *shape: int, prefix: str = "model", blocks: bool =
     places = [-(-plan.arena_bytes // ALIGNMENT) * ALIGNMENT]
     for size in (_size(integers.input_shape), _size(integers.output_shape)):
         places.append(-(-(places[-1] + size) // ALIGNMENT) * ALIGNMENT)
-    functions = (
+    functions: tuple[str, ...] = (
         _function(
             f"void {prefix}_quantize(const float *window, int8_t *input)",
             [line for line in front.lines(front_plan) if line != "(void)arena;"],
@@ -129,9 +145,14 @@ def written(program: Program, *shape: int, prefix: str = "model", blocks: bool =
         ),
         _whole_run(prefix, integers, places, _size(out_shape)),
     )
+    if counts:
+        of = affine(program, integers.front, *shape)
+        extra = function(prefix, of, counts, integers.entry.attrs, shape[1])
+        functions = (functions[0], extra, *functions[1:])
     return Model(
         prefix, program, tuple(shape), out_shape[1:], "\n\n".join(constants.lines), functions,
         plan, places[-1], constants.size_bytes, integers, blocks,
+        tuple(counts),
     )  # fmt: skip
 
 

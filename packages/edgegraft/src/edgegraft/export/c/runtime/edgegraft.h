@@ -67,6 +67,20 @@ static inline int8_t eg_requantize(
     return eg_bounded(eg_scaled((int32_t)q - x_zero, multiplier, shift) + zero, -128, 127);
 }
 
+/* A raw count as int8: (count * factor + offset) / 2^shift, halves away from zero. */
+typedef struct {
+    int32_t factor, offset;
+    int8_t shift, low, high;
+} eg_count;
+
+static inline int8_t eg_counted(int16_t count, const eg_count *by, int32_t zero)
+{
+    const int32_t sum = (int32_t)count * by->factor + by->offset;
+    const uint32_t size = sum < 0 ? (uint32_t)0 - (uint32_t)sum : (uint32_t)sum;
+    const int32_t steps = (int32_t)((size + ((uint32_t)1 << (by->shift - 1))) >> by->shift);
+    return eg_bounded((sum < 0 ? -steps : steps) + zero, by->low, by->high);
+}
+
 /* int8 with int8, each with a scale of its own. */
 typedef struct {
     int32_t a_zero, b_zero, zero, low, high;
