@@ -134,6 +134,22 @@ def backbones() -> str:
     return table(["name", "kind", "parameters", "licence", "summary"], rows)
 
 
+def boards() -> str:
+    """The boards that have a card."""
+    from edgegraft.export.target import boards as list_boards
+
+    rows = [
+        [code(card.name), card.title, card.instruction_set, f"{card.clock_mhz:g}" * bool(card.clock_mhz),
+         f"{card.flash_kib:,}" * bool(card.flash_kib), f"{card.ram_kib:,}" * bool(card.ram_kib),
+         "yes" if card.fpu else "no", f"{card.cycles_per_instruction:g}" * bool(card.cycles_source),
+         card.notes]
+        for card in list_boards()
+    ]  # fmt: skip
+    columns = ["name", "board", "instructions", "MHz", "flash KiB", "RAM KiB", "float",
+               "cycles per instruction", "notes"]  # fmt: skip
+    return table(columns, rows)
+
+
 def entry_points() -> str:
     """Everything that is registered, by group."""
     from edgegraft import catalog
@@ -239,6 +255,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "pretraining": pretraining,
     "data-options": data_options,
     "backbones": backbones,
+    "boards": boards,
     "entry-points": entry_points,
     "primitives": primitives,
     "errors": errors,
