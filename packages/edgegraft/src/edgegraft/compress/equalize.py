@@ -28,8 +28,8 @@ def equalized(program: Program, x: Array) -> Program:
         x: calibration windows (n_windows, ...).
 
     >>> from edgegraft_edge.heads import LinearHead
-    >>> x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32) * [1, 100]
-    >>> head = LinearHead(np.float32([[9, 0], [0, 0.1]]), np.zeros(2, np.float32))
+    >>> x = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32) * [1, 1, 100]
+    >>> head = LinearHead(np.diag(np.float32([9, 9, 0.1])), np.zeros(3, np.float32))
     >>> found = equalized(head.program(), x)
     >>> [op.kind for op in found.ops]
     ['mul', 'add', 'matmul', 'add', 'add', 'softmax']
