@@ -91,15 +91,6 @@ REFUSED: tuple[Refusal, ...] = (
         "the distance of a sentence that is remembered is a difference of equal sums",
         always=False,
     ),
-    Refusal(
-        "mel-statistics", "trees|mixture", "litert", "int8", "export-parity",
-        "a value that is always zero has a scale that LiteRT's mean does not take",
-        always=False,
-    ),
-    Refusal(
-        "cifar-resnet", "*", "litert", "int8", "export-parity",
-        "drawn weights leave a branch at zero, whose scale LiteRT's addition does not take",
-    ),
 )  # fmt: skip
 """What is refused of what is registered here."""
 
