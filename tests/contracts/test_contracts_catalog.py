@@ -127,7 +127,16 @@ def test_task_keeps_the_contract(name):
     check_task(task, leave_out=two if name == "anomaly" else {})
 
 
-@pytest.mark.parametrize("name", catalog.names("exporters"))
+LOWERS = ("executorch",)  # through three packages, a second or two a model
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in LOWERS else [])
+        for name in catalog.names("exporters")
+    ],
+)
 def test_exporter_keeps_the_contract(name):
     check_exporter(catalog.find("exporters", name)(), name)
 
