@@ -138,13 +138,21 @@ def boards() -> str:
     """The boards that have a card."""
     from edgegraft.export.target import boards as list_boards
 
+    def number(value: float) -> str:
+        return f"{value:,g}" if value else ""
+
     rows = [
-        [code(card.name), card.title, card.instruction_set, f"{card.clock_mhz:g}" * bool(card.clock_mhz),
-         f"{card.flash_kib:,}" * bool(card.flash_kib), f"{card.ram_kib:,}" * bool(card.ram_kib),
-         "yes" if card.fpu else "no", f"{card.cycles_per_instruction:g}" * bool(card.cycles_source),
-         card.notes]
+        [
+            code(card.name),
+            card.title,
+            card.instruction_set,
+            *map(number, (card.clock_mhz, card.flash_kib, card.ram_kib)),
+            "yes" if card.fpu else "no",
+            number(card.cycles_per_instruction),
+            card.notes,
+        ]
         for card in list_boards()
-    ]  # fmt: skip
+    ]
     columns = ["name", "board", "instructions", "MHz", "flash KiB", "RAM KiB", "float",
                "cycles per instruction", "notes"]  # fmt: skip
     return table(columns, rows)
