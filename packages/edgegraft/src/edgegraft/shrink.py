@@ -129,7 +129,13 @@ def compress(
         )  # fmt: skip
     else:
         watch("stage", {"name": "make"})
-        made = final = versions(fitter.whole(), labelled, pool, how, budget, seed, watch, cache)
+        teacher = fitter.whole()
+        made = final = versions(teacher, labelled, pool, how, budget, seed, watch, cache)
+        if made.found is not None:  # groups that judged the candidates are trained on, too
+            made = final = versions(
+                teacher, labelled, pool, how, budget, seed, watch, cache,
+                chosen=made.found.chosen, found=made.found,
+            )  # fmt: skip
         scored_on = f"Scored on {int(tested.labelled.sum()):,} windows of test data."
         rows = rows_of(made, tested, source.classes, how)
     packed = _packed(source, final, labelled)

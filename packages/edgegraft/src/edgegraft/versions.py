@@ -125,13 +125,18 @@ def versions(
     *,
     only: str = "",
     chosen: Candidate | None = None,
+    found: Found | None = None,
 ) -> Made:
-    """The model and all that is made of it; `only` leaves out what that one does not need."""
+    """The model and all that is made of it.
+
+    Args:
+        only: leave out what this version does not need.
+        chosen: the student to train, of a search that is over; `found` is that search.
+    """
     own: Program = teacher.program  # type: ignore[attr-defined]
     calibration = spread(labelled, CALIBRATION_WINDOWS)
     programs = {"float": own}
     notes: list[str] = []
-    found: Found | None = None
     lineage: Mapping[str, Any] = {}
     eight = "int8" in how.methods or how.fits
     if eight and only in ("", "int8"):
@@ -184,7 +189,7 @@ def versions(
             programs[f"{own_name} {TUNED}"] = aware.program
         except EdgegraftError as error:
             notes.append(f"not trained in int8: {error}")
-    ships = only or _smallest(programs, found)
+    ships = only if only in programs else _smallest(programs, found)
     return Made(programs, ships, tuple(notes), found, lineage)
 
 

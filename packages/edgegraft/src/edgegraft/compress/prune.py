@@ -189,7 +189,7 @@ def check(program: Program) -> None:
 
 
 def _logs(program: Program, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-    found = run_torch(program, x, weights)
+    found = run_torch(program, x.float(), weights)  # pictures come as bytes
     assert not isinstance(found, tuple)
     return found.clamp_min(_SMALLEST).log()
 
