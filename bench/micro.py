@@ -101,7 +101,7 @@ def host_speed(program: Program, x: Array) -> dict[str, float]:
     """C and LiteRT on this machine, int8 in and out; and whether they say the same."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    compiled = host.hosted(model_of(program, *x.shape[1:]))
+    compiled = host.fastest(program, *x.shape[1:])
     steps = compiled.quantized(x)
     inner, shape = from_steps(program), compiled.model.integers.input_shape[1:]
     model = emit(inner, *shape, io="int8")

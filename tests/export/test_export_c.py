@@ -521,3 +521,10 @@ def test_counts_that_make_no_sense_are_refused(bundle, bundle_s8):
     refused(lambda: CExporter(counts=(1.0, 1.0, 1.0)).model(bundle), "export-c-counts")
     for counts in [(1.0,), (1.0, -1.0, 1.0), (1e6, 1e6, 1e6)]:
         refused(lambda given=counts: CExporter(counts=given).model(bundle_s8), "export-c-counts")
+
+
+@needs_compiler
+def test_the_fastest_layout_of_this_machine_gives_the_same_bits(bundle_s8):
+    run = host.fastest(bundle_s8.program, *bundle_s8.spec.shape)
+    assert run.model.blocks == host.takes_blocks()
+    np.testing.assert_array_equal(run(bundle_s8.golden), bundle_s8.program.run(bundle_s8.golden))

@@ -196,7 +196,7 @@ def _runtime_cost(bundle: Bundle, name: str) -> RuntimeCost:
 def _host_cost(bundle: Bundle, model: Model) -> RuntimeCost:
     try:
         if model.integers is not None:  # the order of weights for such processors
-            model = model_of(bundle.program, *model.input_shape, blocks=True)
+            model = model_of(bundle.program, *model.input_shape, blocks=host.takes_blocks())
         run = host.hosted(model)
         spent = latency_ms(run, bundle.golden.astype(np.float32))
         return RuntimeCost("c", model.weight_bytes, spent)
