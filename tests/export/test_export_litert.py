@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
 
 from edgegraft.compress.quantize import quantized
 from edgegraft.export.litert import METADATA, LitertExporter, emit
+from edgegraft.export.litert_micro import check_micro, run_micro
 from edgegraft.export.litert_operators import EMITTERS, MAX_DEPTH
 from edgegraft.testing import check_backend, check_exporter
 from edgegraft.testing.programs import (
@@ -23,6 +25,7 @@ from edgegraft.testing.programs import (
     windows,
 )
 from edgegraft.testing.runtimes import sample_bundle
+from edgegraft_edge import bundle as bundles
 from edgegraft_edge.backends.litert import LitertBackend
 from edgegraft_edge.backends.litert_file import KERNELS, REFERENCE
 from edgegraft_edge.errors import ExportError, ModelError, OptionError
@@ -32,6 +35,7 @@ from edgegraft_edge.integer import INTEGER
 from edgegraft_edge.primitives import PRIMITIVES
 from edgegraft_edge.program import IDENTITY, Draft
 from edgegraft_edge.rounding import allowed
+from edgegraft_edge.signal import WindowSpec
 from edgegraft_edge.tokens import READERS
 
 
@@ -209,24 +213,31 @@ def test_ends_of_eight_bits_give_the_same_steps():
     np.testing.assert_array_equal(compute(program, x, reference=True, io="int8"), plain)
 
 
-def test_tensorflow_lite_micro_gives_the_same_steps():
-    runtime = pytest.importorskip(
-        "tflite_micro.python.tflite_micro.runtime", reason="needs tflite-micro"
-    )
+def _micro_bundle():
     program = quantized(_network(), windows(40))
-    x = windows(30, seed=1)
-    session = runtime.Interpreter.from_bytes(emit(program, 3, 20, io="int8"))
-    scale, zero = (
-        session.get_input_details(0)["quantization_parameters"][name][0]
-        for name in ("scales", "zero_points")
-    )
-    quantize = PRIMITIVES["quantize"]
-    found = []
-    for window in x:
-        session.set_input(quantize(window[None], scale=float(scale), zero=int(zero)), 0)
-        session.invoke()
-        found.append((session.get_output(0)[0].astype(float) + 128) / 256)
-    assert np.abs(np.array(found) - program.run(x)).max() * 256 <= 1.001
+    spec = WindowSpec.from_shape(3, 20, 20.0)
+    return bundles.make(program, spec, ("a", "b", "c", "d"), golden=windows(30, seed=1))
+
+
+def test_tensorflow_lite_micro_gives_the_same_steps():
+    pytest.importorskip("tflite_micro", reason="needs tflite-micro")
+    bundle = _micro_bundle()
+    model = emit(bundle.program, 3, 20, io="int8")
+    wrong = np.abs(run_micro(model, bundle.golden) - bundle.expected)
+    assert wrong.max() * 256 <= 1.001
+    assert check_micro(bundle, model)
+    assert "litert" in LitertExporter(io="int8").export(bundle).runtimes
+
+
+def test_what_tensorflow_lite_micro_computes_otherwise_is_refused():
+    pytest.importorskip("tflite_micro", reason="needs tflite-micro")
+    bundle = _micro_bundle()
+    flipped = dataclasses.replace(bundle, expected=bundle.expected[:, ::-1])
+    model = emit(bundle.program, 3, 20, io="int8")
+    for given, file in ((flipped, model), (bundle, emit(CASES["mean"], 3, 20))):
+        with pytest.raises(ExportError) as caught:
+            check_micro(given, file)
+        assert caught.value.code == "export-micro"
 
 
 def test_ends_of_eight_bits_of_a_float_program_are_refused_by_name():

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgegraft.export.litert_graph import Graph, Scale, Value
+from edgegraft.export.litert_micro import check_micro
 from edgegraft.export.litert_operators import EMITTERS
 from edgegraft.export.parity import prove
 from edgegraft.passes.layout import channels_last
@@ -71,6 +72,8 @@ class LitertExporter:
         metadata = {METADATA: json.dumps(told, sort_keys=True)}
         model = emit(program, *shape, io=self.io, metadata=metadata)
         exported = self._same_steps(with_model(bundle, "litert", model))
+        if self.io == "int8":
+            check_micro(bundle, model)
         try:
             return prove(exported, "litert")
         except ExportError:
