@@ -213,10 +213,11 @@ static inline void rows_s8(const eg_weights_s8 *weights, const int8_t *a, const 
         int32_t c = 0;
         for (; c + ROWS <= n; c += ROWS) {
             const int32_t done = products(a, b, weight, inner, sums_a + c, sums_b + c);
-            for (int32_t row = 0; row < ROWS; row++, weight += inner) {
-                sums_a[c + row] += product(a, weight, done, inner);
-                sums_b[c + row] += product(b, weight, done, inner);
+            for (int32_t row = 0; row < ROWS && done < inner; row++) {
+                sums_a[c + row] += product(a, weight + row * inner, done, inner);
+                sums_b[c + row] += product(b, weight + row * inner, done, inner);
             }
+            weight += ROWS * inner;
         }
         for (; c < n; c++, weight += inner) {
             sums_a[c] += product(a, weight, 0, inner);
