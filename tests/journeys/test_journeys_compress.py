@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 
 from edgegraft import shipping, shrink, workflow
+from edgegraft.adapt.probe import Probe
 from edgegraft.cli.app import run as command
 from edgegraft.compress import fit as fitting
 from edgegraft.compress.distill import Distillation
 from edgegraft.compress.fit import Search
 from edgegraft.compress.prune import Pruning
+from edgegraft.data.split import few_shot
 from edgegraft.export import emulator
+from edgegraft.recipe import Recipe
+from edgegraft.tasks.classification import Classification
 from edgegraft.versions import Shrinking
+from edgegraft.zoo.registry import load_backbone
+from edgegraft_edge import bundle
 from edgegraft_edge.errors import ExportError, OptionError
 
 DATA = "synthetic:n=120,seed=1,noise=0.5"
@@ -27,11 +33,25 @@ PRUNED = Shrinking(
 )
 
 
+def made(folder, **recipe):
+    """A run's folder with what `compress` reads of it, without the comparison of `adapt`."""
+    windows = workflow.open_windows(DATA)
+    if "labels_per_class" in recipe:
+        windows = windows.take(few_shot(windows, recipe["labels_per_class"], seed=0))
+    probe = Probe().adapt(load_backbone("statistics"), windows, Classification(), seed=0)
+    packed = bundle.make(
+        probe.program, probe.spec, probe.classes, golden=windows.x[:8], name=folder.name,
+        lineage=probe.lineage,
+    )  # fmt: skip
+    folder.mkdir(parents=True)
+    bundle.write(folder / "model.egb", packed)
+    (folder / "recipe.toml").write_text(Recipe(data=DATA, **recipe).to_toml())
+    return folder
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "walk"
-    workflow.adapt(DATA, backbone="statistics", strategy="probe", folds=2, curve=False, out=folder)
-    return folder
+    return made(tmp_path_factory.mktemp("runs") / "walk")
 
 
 @pytest.fixture(scope="module")
@@ -148,11 +168,7 @@ def test_a_model_that_does_not_say_how_it_came_about_needs_test_data(run):
 
 
 def test_labels_of_the_run_are_those_it_used(run, tmp_path):
-    few = tmp_path / "few"
-    workflow.adapt(
-        DATA, backbone="statistics", strategy="probe", folds=2, curve=False, labels_per_class=6,
-        out=few,
-    )  # fmt: skip
+    few = made(tmp_path / "few", labels_per_class=6)
     recipe = shrink._recipe(few)
     labelled, pool = shrink._material(recipe, shipping.load(few), DATA, "rest", {})
     assert len(labelled) == 6 * len(labelled.classes)
