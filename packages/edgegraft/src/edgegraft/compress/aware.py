@@ -19,7 +19,7 @@ import numpy as np
 
 from edgegraft.adapt.loop import Lesson, Training, train
 from edgegraft.adapt.strategy import Watch, unwatched
-from edgegraft.compress.calibrate import Quantization
+from edgegraft.compress.calibrate import Quantization, evenly
 from edgegraft.compress.fake import BIAS, WEIGHT, parameters_of, run_fake
 from edgegraft.compress.quantize import Quantized, quantize_program, remade
 from edgegraft.compress.rewrite import Weights, bias_int32, weights_int8
@@ -115,7 +115,7 @@ def aware_bundle(
 ) -> Bundle:
     """The bundle in int8, tuned on training windows raw as in its spec (n_windows, ...).
 
-    The first `quantization.windows` of them calibrate. Else as `quantized_bundle`.
+    `quantization.windows` of them calibrate. Else as `quantized_bundle`.
     """
     options, quantization = options or Aware(), quantization or Quantization()
     readers, rest = split(bundle.program)
@@ -128,4 +128,4 @@ def aware_bundle(
         "windows": min(len(windows), quantization.windows),
         "tuned": {**asdict(options), "windows": len(windows), "seed": seed},
     }
-    return remade(bundle, found, windows[: quantization.windows], facts)
+    return remade(bundle, found, evenly(windows, quantization.windows), facts)

@@ -129,6 +129,17 @@ def spread(windows: Windows, count: int, *, seed: int = 0) -> Array:
     return np.sort(order[np.argsort(turn, kind="stable")[:count]])
 
 
+def evenly(x: Array, count: int) -> Array:
+    """At most so many of the windows x (n_windows, ...), from all over.
+
+    >>> evenly(np.arange(10), 4).tolist()
+    [0, 3, 6, 9]
+    """
+    if len(x) <= count:
+        return x
+    return np.asarray(x[np.linspace(0, len(x) - 1, count).round().astype(int)])
+
+
 def _turns(labels: Array) -> Array:
     """For each label, how often it came before."""
     found, seen = np.empty(len(labels), np.int64), dict[int, int]()

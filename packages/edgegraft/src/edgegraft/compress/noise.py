@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edgegraft.compress.calibrate import evenly
 from edgegraft_edge.integer import dequantize, quantize
 from edgegraft_edge.primitives import PRIMITIVES
 from edgegraft_edge.program import INPUT, Op, Program
@@ -106,7 +107,7 @@ def each_alone(judged: Judged, x: Array, roundings: Mapping[str, Rounding]) -> M
         x: windows (n_windows, ...); as many are used as memory allows, at least four.
     """
     program = judged.program
-    kept = all_values(program, x[: _affordable(program, x)])
+    kept = all_values(program, evenly(x, _affordable(program, x)))
     index_of = {op.output: index for index, op in enumerate(program.ops)}
     found = {}
     for value, rounding in roundings.items():

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from edgegraft.compress.calibrate import Quantization, observed
+from edgegraft.compress.calibrate import Quantization, evenly, observed
 from edgegraft.compress.equalize import equalized
 from edgegraft.compress.noise import Judged, all_values, each_alone, finite
 from edgegraft.compress.rewrite import INTEGER_FORMS, Rewritten, Weights, rewritten
 from edgegraft.passes.layout import channels_last
 from edgegraft.passes.trace import trace
+from edgegraft.zoo.cost import multiply_adds
 from edgegraft_edge.bundle import Bundle, make
 from edgegraft_edge.errors import ExportError, ModelError, OptionError, Problem
 from edgegraft_edge.primitives import BY_VALUE, MOVES
@@ -33,6 +34,7 @@ _DEFAULT = Quantization()
 _JUDGED = 64  # windows that the result is judged by
 _OF_EMBEDDING = 0.5  # of a network without its head: random weights hardly tell windows apart
 _NAMED = 4
+_MULTIPLY_ADDS, _LEAST_WINDOWS = 4_000_000_000, 16  # of all calibration windows together
 _STEPS, _STEP_DB = 6, 4.0  # how often the loudest are left out, and how much stricter each time
 
 
@@ -88,7 +90,7 @@ def quantize_program(
     Args:
         program: from raw windows; what takes text apart must stand in front of it.
         calibration: windows of the training set as the program takes them, (n_windows, ...);
-            a hundred are enough, of all classes.
+            a hundred are enough, of all classes; of a large network fewer are looked at.
 
     Errors: `ExportError` "integer-only" when only integers are wanted and some operation needs
     floats, with every such operation; `OptionError` "precision-same".
@@ -107,7 +109,8 @@ def quantize_program(
             "its float weights are gone",
             "the float program that it was made of",
         )
-    x = np.asarray(calibration, np.float32)[: options.windows]
+    x = np.asarray(calibration, np.float32)
+    x = evenly(x, _affordable(program, x, options.windows))
     plain = channels_last(program, *x.shape[1:])
     best = _search(plain, x, options, 0)
     if best.sqnr_db < best.least_db:
@@ -128,6 +131,12 @@ def quantize_program(
     return Quantized(found.program, _counted(stayed), best.sqnr_db, found.weights, found.steps)
 
 
+def _affordable(program: Program, x: Array, most: int) -> int:
+    """How many windows to look at: fewer where one is dear."""
+    dear = multiply_adds(program, *x.shape[1:])
+    return max(1, min(most, max(_LEAST_WINDOWS, _MULTIPLY_ADDS // max(1, dear))))
+
+
 @dataclass(frozen=True)
 class _Best:
     """What was found for a float program: `noisy` values and those in `front` stay float."""
@@ -145,7 +154,7 @@ def _search(program: Program, x: Array, options: Quantization, steps: int) -> _B
     loudest operations, more of them at each of so many steps.
     """
     forms, ranges = trace(program, *x.shape[1:]), observed(program, x, options)
-    judged, few = Judged.of(program), x[:_JUDGED]
+    judged, few = Judged.of(program), evenly(x, _JUDGED)
     wanted = all_values(program, few)
     sound = finite(wanted)
 
@@ -256,7 +265,7 @@ def quantized_bundle(
 
     Errors: as `quantize_program`; `ModelError` "int8-nothing" where no operation can be int8.
     """
-    windows = bundle.golden if calibration is None else calibration[: options.windows]
+    windows = bundle.golden if calibration is None else evenly(calibration, options.windows)
     readers, rest = split(bundle.program)
     found = quantize_program(rest, windows if readers is None else readers.run(windows), options)
     facts = {
