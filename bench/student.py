@@ -1,13 +1,15 @@
 """A micro student beside its teacher on UCI HAR: few labels, a pool without, unseen people.
 
     python bench/student.py --data FOLDER [--labels 10 25 50 100] [--seeds 5] [--keep FOLDER]
+    python bench/student.py --data FOLDER --development --labels 25 100 --out FILE
 
 FOLDER holds train.npz and test.npz, people apart. Of the training people's windows so many per
 class carry a label (drawn by a seed), the rest is the pool. The teacher is the default blend of
 the labels; the student a `micro` network that learns from it over labels and pool, in float and
 in int8 (calibrated on labelled windows). Controls: the same network from the labels alone, and
 trees on statistics, as emlearn would put them on a device. All are scored on all windows of the
-test people, which nothing was chosen on.
+test people. Options were chosen by --development, which splits the training people: two thirds
+train, one third tests, another third for each seed.
 
 Cells go to the JSON file one by one, so a run that was stopped goes on. --keep keeps the
 students' bundles, float and int8; `bench/micro.py --bundle` says what the C of one of them takes.
@@ -28,6 +30,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import edgegraft as eg
+from development_data import by_person
 from edgegraft.adapt.strategy import build_strategy
 from edgegraft.compress.distill import Distillation, teach
 from edgegraft.compress.quantize import quantized
@@ -132,6 +135,7 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[10, 25, 50, 100])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--development", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/student")
     options = parser.parse_args()
     train = eg.open_data(options.data / "train.npz").windows()
@@ -147,7 +151,8 @@ def main() -> None:
             for n_labels in options.labels:
                 if (n_labels, seed) in done:
                     continue
-                cell = one(train, test, n_labels, seed, options.keep)
+                parts = by_person(train, seed) if options.development else (train, test)
+                cell = one(*parts, n_labels, seed, options.keep)
                 found["cells"].append(cell)
                 print(n_labels, seed, cell["accuracy"], cell["seconds"], flush=True)
                 file.write_text(json.dumps(found, indent=1))
@@ -163,13 +168,13 @@ def paired(cells: list[dict], one: str, other: str) -> tuple[float, float, float
     """
     random = np.random.default_rng(0)
     gap = np.array([np.subtract(c["hits"][one], c["hits"][other]) for c in cells], float)
-    weight = np.array(cells[0]["windows"], float)
-    mean = 100 * gap.sum() / (len(cells) * weight.sum())
+    weight = np.array([c["windows"] for c in cells], float)
+    mean = 100 * gap.sum() / weight.sum()
     drawn = []
     for _ in range(4000):
-        seeds = random.integers(0, len(cells), len(cells))
-        people = random.integers(0, len(weight), len(weight))
-        drawn.append(gap[seeds][:, people].sum() / (len(cells) * weight[people].sum()))
+        seeds = random.integers(0, len(cells), len(cells))[:, None]
+        people = random.integers(0, weight.shape[1], weight.shape[1])[None]
+        drawn.append(gap[seeds, people].sum() / weight[seeds, people].sum())
     low, high = np.quantile(drawn, [0.025, 0.975])
     return mean, 100 * low, 100 * high
 
