@@ -26,9 +26,9 @@ import numpy as np
 
 from edgegraft.export.parity import prove
 from edgegraft.passes.trace import trace
-from edgegraft_edge.backends.executorch import runtime, sealed
+from edgegraft_edge.backends.executorch import ExecutorchBackend, runtime, sealed
 from edgegraft_edge.bundle import Bundle, with_model
-from edgegraft_edge.errors import ExportError
+from edgegraft_edge.errors import ExportError, ModelError
 from edgegraft_edge.parts import missing
 from edgegraft_edge.program import Program, split
 
@@ -61,13 +61,21 @@ def emit(program: Program, *shape: int) -> bytes:
     "export-not-constant" when a value that must be fixed is computed, and
     "export-executorch-operation" for what ExecuTorch cannot lower or its runtime cannot run.
     """
-    lowered = _lowered(program, *shape)
-    unknown = sorted(set(_operators(lowered)) - _runtime_operators())
-    if unknown:
-        raise _refusal(
-            f"operators {', '.join(unknown)}", "the runtime of ExecuTorch has no kernel of them"
-        )
-    return sealed(bytes(lowered.buffer))
+    for portable in (False, True):
+        lowered = _lowered(program, *shape, portable=portable)
+        unknown = sorted(set(_operators(lowered)) - _runtime_operators())
+        if unknown:
+            raise _refusal(
+                f"operators {', '.join(unknown)}", "the runtime of ExecuTorch has no kernel of them"
+            )
+        model, stopped = sealed(bytes(lowered.buffer)), ""
+        try:
+            ExecutorchBackend().open(model)  # XNNPACK says only now which scales it refuses
+        except ModelError as error:
+            stopped = str(error.problems[0].found)
+        else:
+            return model
+    raise _refusal(f"a file that does not load ({stopped})", "the runtime refuses it")
 
 
 def float_kernels(program: Program, *shape: int) -> tuple[str, ...]:
@@ -90,7 +98,7 @@ def float_kernels(program: Program, *shape: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _lowered(program: Program, *shape: int) -> Any:
+def _lowered(program: Program, *shape: int, portable: bool = False) -> Any:
     """The program in ExecuTorch's own form, memory planned."""
     trace(program, *shape)  # its error tells where a window does not fit
     with _quiet():
@@ -111,7 +119,7 @@ def _lowered(program: Program, *shape: int) -> Any:
         stopped = ""
         # Parts that XNNPACK takes together may depend on each other in a circle, which is found
         # only at the end; portable kernels alone have no parts.
-        for parts in ([XnnpackPartitioner()], []):
+        for parts in [[]] if portable else [[XnnpackPartitioner()], []]:
             try:
                 with torch.no_grad():
                     network(window)  # constants are kept before the graph is traced
