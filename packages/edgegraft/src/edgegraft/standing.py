@@ -89,7 +89,7 @@ def report_of(
         "title": f"{source.manifest.name}, made smaller",
         "created": now(),
         "edgegraft_version": __version__,
-        "sentence": f"{own['name']} ships: {size:.0f} times smaller, "
+        "sentence": f"{own['name']} ships: {_smaller(size)}, "
         f"{100 * gap['mean']:+.1f} points of accuracy ({points}).",
         "outcome": outcome,
         "scored_on": scored_on,
@@ -102,3 +102,10 @@ def report_of(
         "ships": made.ships,
         "methods": list(how.methods),
     }
+
+
+def _smaller(ratio: float) -> str:
+    """How the constants of what ships compare with those of the model it came from."""
+    if ratio < 1.1:
+        return "no smaller" if ratio > 0.9 else f"{1 / ratio:.1f} times as large"
+    return f"{ratio:.0f} times smaller" if ratio >= 10 else f"{ratio:.1f} times smaller"

@@ -29,7 +29,7 @@ from edgegraft_edge.program import INPUT, Program, chain
 from edgegraft_edge.signal import Windows
 
 KIB = 1024
-CODE_BYTES = {"int8": 12 * KIB, "float": 12 * KIB}
+CODE_BYTES = {"int8": 8 * KIB, "float": 6 * KIB}
 """Allowed for code where no compiler is asked."""
 INSTRUCTIONS = {"int8": 8.0, "float": 8.0}
 """Assumed for a multiply-add where nothing was counted."""

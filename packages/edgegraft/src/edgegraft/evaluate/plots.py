@@ -234,7 +234,8 @@ def trade_off(
     Points of the front are joined; the others are pale.
     """
     across = Scale(*padded([point[0] for point in points]), 56, WIDTH - 20)
-    up = Scale(*padded([point[1] for point in points], 0.1), 196, 12)
+    low, high = padded([point[1] for point in points], 0.1)
+    up = Scale(low, min(1.0, high), 196, 12)
     parts = _frame(across, up, ticks(across.low, across.high), x_label, percent)
     front = sorted((cost, share) for cost, share, best, _ in points if best)
     path = "L".join(f"{across(cost)} {up(share)}" for cost, share in front)
