@@ -183,10 +183,10 @@ def markdown(found: dict) -> str:
     cells = found["cells"]
     labels = sorted({cell["labels"] for cell in cells})
     first = cells[0]
-    n_draws = len({cell["seed"] for cell in cells})
+    draws = ", ".join(f"{sum(c['labels'] == n for c in cells)} at n={n}" for n in labels)
     lines = [
-        f"Accuracy on unseen people of UCI HAR, mean over {n_draws} draws of the labels, with the",
-        "rest of the training people's windows as a pool without labels.",
+        f"Accuracy on unseen people of UCI HAR, mean over draws of the labels ({draws}), with",
+        "the rest of the training people's windows as a pool without labels.",
         "",
         "| method | " + " | ".join(f"n={n}" for n in labels) + " |",
         "|---|" + "---|" * len(labels),
