@@ -185,6 +185,8 @@ def _numbers(array: Array, kind: int, quantised: Table | None) -> Array:
         form[axis] = len(scales)
     zero = zeros.reshape(form) if len(zeros) > 1 else (zeros[0] if len(zeros) else 0.0)
     scaled = (array.astype(np.float64) - zero) * scales.astype(np.float64).reshape(form)
+    if scaled.size and np.abs(scaled).max() > np.finfo(np.float32).max:
+        raise damaged("weights that are too large for floats")
     return np.asarray(scaled, np.float32)
 
 
