@@ -13,6 +13,7 @@ Cortex-M4 a dense network in C by emlearn (package `emlearn`), built by the same
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -152,7 +153,8 @@ def emlearn_on(core: str) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is not trained to the end, which costs the same
         dense = MLPClassifier((HIDDEN,), max_iter=1).fit(x, np.arange(120) % N_CLASSES)
-    written = emlearn.convert(dense, method="inline").save(name="dense")
+    with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):  # it leaves files
+        written = emlearn.convert(dense, method="inline").save(name="dense")
     headers = {
         path.name: b"#pragma GCC system_header\n" + path.read_bytes()
         for path in Path(emlearn.__file__).parent.glob("eml_*.h")

@@ -216,7 +216,7 @@ def markdown(found: dict) -> str:
         f"multiply-adds a window; constants {first['constants_bytes']['float'] / 1024:.1f} KiB in "
         f"float, {first['constants_bytes']['int8'] / 1024:.1f} KiB in int8 "
         f"({first['precision']} throughout).",
-        "Median seconds on one thread of a busy machine: "
+        "Median seconds on one thread, two such runs side by side: "
         + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items())
         + ".",
     ]
