@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 
-.PHONY: demo firmware-demo test lint types contracts unit docs docs-test slow bench clean
+.PHONY: demo firmware-demo test lint types contracts unit docs slow matrix clean
 .DEFAULT_GOAL := demo
 
 # torch comes first, at its pin, so that a CPU build is taken where one is offered.
@@ -39,6 +39,9 @@ test: lint types contracts unit
 
 slow: $(STAMP)
 	@$(BIN)/pytest -m slow -n 2
+
+matrix: $(STAMP)
+	@$(BIN)/pytest -m matrix -n 2
 
 docs: $(STAMP)
 	@$(BIN)/sphinx-build -W -q -b html docs docs/_build/html

@@ -57,17 +57,25 @@ def test_a_small_backbone_goes_to_c():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("exporter", [name for name in EXPORTERS if name in QUICK])
 @pytest.mark.parametrize("name", SMALL)
-def test_every_small_backbone_with_heads_goes_to_every_target(name, exporter):
+def test_every_small_backbone_with_every_head_goes_to_quick_targets(name, exporter):
     usable(exporter)
-    every = exporter in QUICK or name in EVERY_HEAD
+    check_exports(loaded(name), exporters=[exporter], heads=tuple(HEADS))
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("exporter", [name for name in EXPORTERS if name not in QUICK])
+@pytest.mark.parametrize("name", SMALL)
+def test_every_small_backbone_goes_to_what_is_compiled(name, exporter):
+    usable(exporter)
+    every = name in EVERY_HEAD
     check_exports(
         loaded(name), exporters=[exporter], heads=tuple(HEADS) if every else ("linear", "trees")
     )
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 @pytest.mark.parametrize("exporter", EXPORTERS)
 @pytest.mark.parametrize("name", OTHERS)
 def test_larger_backbones_go_to_every_target(name, exporter):

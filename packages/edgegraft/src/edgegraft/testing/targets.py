@@ -91,6 +91,12 @@ REFUSED: tuple[Refusal, ...] = (
         "the distance of a sentence that is remembered is a difference of equal sums",
         always=False,
     ),
+    Refusal(
+        "bert|gpt2|sentence", "*", "onnx", "int8", "export-parity",
+        "ONNX Runtime rounds each layer of 8 bits by itself; through attention a window that is "
+        "not sure may get another label",
+        always=False,
+    ),
 )  # fmt: skip
 """What is refused of what is registered here."""
 
