@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from edgegraft_edge import backends, bundle, cli, runner
+from edgegraft_edge import backends, bundle, cli, rounding
 from edgegraft_edge.backends import numpy as reference
 from edgegraft_edge.errors import ModelError
 from edgegraft_edge.runner import Parity, Runner, agreed, pick
@@ -125,7 +125,7 @@ def test_streamed_scores_are_those_of_the_reference(toy_bundle):
         off = [
             abs(a["probability"] - b["probability"]) for a, b in zip(found, expected, strict=True)
         ]
-        assert max(off) <= runner.TOLERANCE
+        assert max(off) <= rounding.TOLERANCE
 
 
 def test_the_command_sets_one_thread_before_numpy_is_there():

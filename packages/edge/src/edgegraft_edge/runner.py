@@ -16,7 +16,6 @@ from edgegraft_edge.clock import DRIFT, MAX_DRIFT, Clock
 from edgegraft_edge.decision import Decider, Decision, Event
 from edgegraft_edge.errors import DataError, EdgegraftError, OptionError
 from edgegraft_edge.program import split
-from edgegraft_edge.rounding import TOLERANCE as TOLERANCE
 from edgegraft_edge.rounding import allowed
 from edgegraft_edge.signal import Array, Channel, series_spec
 from edgegraft_edge.windowing import Ring, bind
@@ -281,9 +280,8 @@ def verify(
     Args:
         backends: names of runtimes; None for all the bundle has a model for.
         tolerance: largest difference of a probability that passes; None for what `rounding.allowed`
-            says of each. Labels
-            must agree too, except where the golden probabilities themselves are closer than
-            twice this.
+            says of each. Labels must agree too, except where the golden probabilities
+            themselves are closer than twice this.
     """
     return tuple(_parity(bundle, name, tolerance) for name in backends or bundle.runtimes)
 
@@ -296,25 +294,37 @@ def _parity(bundle: Bundle, runtime: str, tolerance: float | None) -> Parity:
         absent = isinstance(error, OptionError) and error.code == "extra-missing"
         return Parity(runtime, "absent" if absent else "failed", str(error))
     expected = bundle.expected
-    difference = np.abs(found - expected)
     if tolerance is None:
         room = allowed(bundle.program, bundle.golden, expected)
     else:
         room = np.full(expected.shape, tolerance)
-    most = float(room.max())
+    return compared(runtime, found, expected, room, latency_ms(run, bundle))
+
+
+def compared(
+    runtime: str, found: Array, expected: Array, room: Array, latency_ms: float = 0.0
+) -> Parity:
+    """What a runtime gave, held against what it should have given.
+
+    Args:
+        found, expected: probabilities (n_windows, n_classes).
+        room: how far each may be; labels must agree but where the best two are closer than twice.
+    """
+    difference = np.abs(found - expected)
     agree = found.argmax(axis=1) == expected.argmax(axis=1)
     ordered = np.sort(expected, axis=1)
     close = ordered[:, -1] - ordered[:, -2:].min(axis=1) <= 2 * room.max(axis=1)
     passed = bool((difference <= room).all() and (agree | close).all())
+    why = f"probabilities or labels differ by more than {float(room.max()):.2g}"
     return Parity(
         runtime=runtime,
         status="ok" if passed else "differs",
-        reason="" if passed else f"probabilities or labels differ by more than {most:.2g}",
+        reason="" if passed else why,
         max_abs=float(difference.max()),
         max_rel=float((difference / np.maximum(np.abs(expected), 1e-6)).max()),
         labels_agree=int(agree.sum()),
         n_windows=len(found),
-        latency_ms=latency_ms(run, bundle),
+        latency_ms=latency_ms,
     )
 
 

@@ -6,8 +6,9 @@ from edgegraft_edge import runner
 from edgegraft_edge.bundle import Bundle
 from edgegraft_edge.errors import ExportError
 from edgegraft_edge.program import Program
+from edgegraft_edge.rounding import TOLERANCE
 
-SMOOTH, COMPARING, MIXED = 1e-4, runner.TOLERANCE, 0.05
+SMOOTH, COMPARING, MIXED = 1e-4, TOLERANCE, 0.05
 _COMPARISONS = frozenset({"greater", "round", "trees"})
 
 

@@ -21,7 +21,7 @@ from edgegraft.export.c.model import Model
 from edgegraft.export.parity import tolerance_of
 from edgegraft_edge.bundle import Bundle
 from edgegraft_edge.errors import EdgegraftError, OptionError, nearest
-from edgegraft_edge.runner import Parity
+from edgegraft_edge.runner import Parity, compared
 from edgegraft_edge.signal import Array
 
 HOST = "c"
@@ -65,24 +65,9 @@ def _parity(bundle: Bundle, model: Model, name: str) -> Parity:
     except EdgegraftError as error:
         return Parity(name, "absent" if error.code in _ABSENT else "failed", str(error))
     expected = bundle.expected[places]
-    exact = model.integers is not None
-    difference = np.abs(found - expected)
-    tolerance = 0.0 if exact else tolerance_of(bundle.program)
-    ordered = np.sort(expected, axis=1)
-    close = ordered[:, -1] - ordered[:, -2:].min(axis=1) <= 2 * tolerance
-    agree = found.argmax(axis=1) == expected.argmax(axis=1)
-    passed = bool(difference.max() <= tolerance and (agree | close).all())
-    why = "its bits are not those of the program" if exact else f"by more than {tolerance:g}"
-    return Parity(
-        runtime=name,
-        status="ok" if passed else "differs",
-        reason="" if passed else why,
-        max_abs=float(difference.max()),
-        max_rel=float((difference / np.maximum(np.abs(expected), 1e-6)).max()),
-        labels_agree=int(agree.sum()),
-        n_windows=len(found),
-        latency_ms=latency_ms(run, x) if name == HOST else 0.0,
-    )
+    tolerance = 0.0 if model.integers is not None else tolerance_of(bundle.program)
+    took_ms = latency_ms(run, x) if name == HOST else 0.0
+    return compared(name, found, expected, np.full(expected.shape, tolerance), took_ms)
 
 
 def _emulated(model: Model, core: str) -> Callable[[Array], Array]:
