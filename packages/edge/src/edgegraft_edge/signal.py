@@ -19,6 +19,8 @@ from edgegraft_edge.errors import DataError, Problem
 
 Array = NDArray[Any]
 UNLABELLED = ""
+TARGET = ""
+"""The domain of windows of the device that a model is wanted for."""
 FULL_SCALE = "FS"
 """The unit of sound: 1.0 is the loudest that its converter knows."""
 Kind = Literal["series", "audio", "image", "text"]
@@ -216,6 +218,8 @@ class Windows:
         recording: int (n_windows,), which recording each window came from.
         start: int (n_windows,), index of its first sample in that recording.
         names: names of the recordings, indexed by `recording`.
+        domains: text (n_windows,), the source domain (another machine, load or site) that each
+            window came from; "" for the device that a model is wanted for.
 
     Errors: `DataError` if the shapes do not belong together.
 
@@ -231,6 +235,7 @@ class Windows:
     recording: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     start: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     names: tuple[str, ...] = ()
+    domains: Array = field(default_factory=lambda: np.zeros(0, dtype="<U1"))
 
     def __post_init__(self) -> None:
         n_windows = len(self.x)
@@ -238,6 +243,8 @@ class Windows:
             object.__setattr__(self, "recording", np.arange(n_windows))
         if len(self.start) == 0 and n_windows:
             object.__setattr__(self, "start", np.zeros(n_windows, dtype=np.int64))
+        if len(self.domains) == 0 and n_windows:
+            object.__setattr__(self, "domains", np.full(n_windows, TARGET))
         problems = [
             Problem(
                 "shape-mismatch",
@@ -250,6 +257,7 @@ class Windows:
                 ("groups", self.groups),
                 ("recording", self.recording),
                 ("start", self.start),
+                ("domains", self.domains),
             )
             if len(values) != n_windows
         ]
@@ -298,6 +306,11 @@ class Windows:
         return tuple(sorted({str(label) for label in self.y} - {UNLABELLED}))
 
     @property
+    def at_target(self) -> Array:
+        """Bool (n_windows,): which windows are of the target device, not of a source domain."""
+        return np.asarray(self.domains == TARGET)
+
+    @property
     def has_groups(self) -> bool:
         """Whether at least two groups are known."""
         return len(set(self.groups.tolist()) - {""}) > 1
@@ -316,6 +329,7 @@ class Windows:
             groups=self.groups[index],
             recording=self.recording[index],
             start=self.start[index],
+            domains=self.domains[index],
         )
 
     def codes(self, classes: Sequence[str]) -> Array:

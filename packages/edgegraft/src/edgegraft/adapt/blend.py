@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgegraft.adapt.adapted import SMALLEST, Adapted, Member
-from edgegraft.adapt.calibration import best_temperature
+from edgegraft.adapt.calibration import best_temperature, softmax
 from edgegraft.adapt.expert import Expert, Material, fit_ridge_expert, fit_trees_expert, prepare
 from edgegraft.adapt.probe import assemble, lineage_of
+from edgegraft.adapt.scored import Scored
 from edgegraft.adapt.strategy import Watch, unwatched
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
@@ -66,6 +67,12 @@ class Blend:
         self, backbone: Backbone, train: Windows, task: Task, *, seed: int, watch: Watch = unwatched
     ) -> Adapted:
         """Fit every expert on the labelled windows of `train`, and weigh them."""
+        return self.scored(backbone, train, task, seed=seed, watch=watch).adapted
+
+    def scored(
+        self, backbone: Backbone, train: Windows, task: Task, *, seed: int, watch: Watch = unwatched
+    ) -> Scored:
+        """The same, with what the mixture says of windows left out."""
         material = prepare(train, task, self.normalise)
         experts = self._experts(backbone, material, seed)
         names = [expert.backbone.card.name for expert in experts]
@@ -83,7 +90,9 @@ class Blend:
         }
         temperature = calibrate(experts, weights, material.codes)
         lineage["temperature"] = round(temperature, 4)
-        return assemble(material, members, train, lineage, temperature)
+        adapted = assemble(material, members, train, lineage, temperature)
+        mixed = left_out_mixture(experts, weights)
+        return Scored(adapted, None if mixed is None else cooled(mixed, temperature))
 
     def _experts(self, backbone: Backbone, material: Material, seed: int) -> list[Expert]:
         """The backbone with a ridge head, and all partners that can take these windows."""
@@ -149,9 +158,21 @@ def calibrate(experts: Sequence[Expert], weights: Array, codes: Array) -> float:
 
     A mixture says too little: experts that agree should be believed more than each of them.
     """
+    mixed = left_out_mixture(experts, weights)
+    if mixed is None:
+        return 1.0
+    return best_temperature(np.log(np.maximum(mixed, SMALLEST)), codes, TEMPERATURES)[0]
+
+
+def left_out_mixture(experts: Sequence[Expert], weights: Array) -> Array | None:
+    """What the mixture says of windows left out (n_windows, n_classes), where every expert can."""
     left_out = [expert.left_out for expert in experts if expert.left_out is not None]
     if len(left_out) < len(experts):
-        return 1.0
-    mixed = sum(weight * table for weight, table in zip(weights, left_out, strict=True))
-    logs = np.log(np.maximum(mixed, SMALLEST))
-    return best_temperature(logs, codes, TEMPERATURES)[0]
+        return None
+    tables = zip(weights, left_out, strict=True)
+    return np.asarray(sum(weight * table for weight, table in tables))
+
+
+def cooled(mixed: Array, temperature: float) -> Array:
+    """Probabilities at a temperature, as `Adapted` computes them."""
+    return softmax(np.log(np.maximum(mixed, SMALLEST)) / temperature)

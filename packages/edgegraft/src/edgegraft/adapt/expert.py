@@ -11,6 +11,7 @@ from edgegraft.adapt.calibration import log_loss
 from edgegraft.adapt.leave_out import bundle_blocks, left_out_blocks, with_copies
 from edgegraft.adapt.ridge import RidgeFit, fit_ridge
 from edgegraft.catalog import find
+from edgegraft.data.domains import labelled_target
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
 from edgegraft.zoo.cache import embed_cached
@@ -60,8 +61,8 @@ class Expert:
 
 
 def prepare(train: Windows, task: Task, normalise: str) -> Material:
-    """Keep the labelled windows, fit the normalisation on them, and apply it."""
-    labelled = train.take(np.flatnonzero(train.labelled))
+    """Keep the labelled windows of the target, fit the normalisation on them, and apply it."""
+    labelled = labelled_target(train)
     classes = task.classes(labelled)
     steps, windows = normalised(labelled, normalise)
     return Material(windows, steps, classes, labelled.codes(classes))

@@ -13,6 +13,7 @@ from edgegraft.adapt.expert import (
     fit_trees_expert,
     prepare,
 )
+from edgegraft.adapt.scored import Scored
 from edgegraft.adapt.strategy import Watch, unwatched
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
@@ -49,18 +50,26 @@ class Probe:
         self, backbone: Backbone, train: Windows, task: Task, *, seed: int, watch: Watch = unwatched
     ) -> Adapted:
         """Fit the head on the labelled windows of `train`."""
+        return self.scored(backbone, train, task, seed=seed, watch=watch).adapted
+
+    def scored(
+        self, backbone: Backbone, train: Windows, task: Task, *, seed: int, watch: Watch = unwatched
+    ) -> Scored:
+        """The same, with what a ridge head says of windows left out."""
+        left_out = None
         backbone = tapped(backbone, self.taps)
         material = prepare(train, task, self.normalise)
         if self.head == "ridge":
             expert = fit_ridge_expert(
                 backbone, material, seed=seed, balanced=self.balanced, copies=self.copies
             )
-            member = Member(expert.backbone, expert.head)
+            member, left_out = Member(expert.backbone, expert.head), expert.left_out
         else:
             bound = backbone.fit(material.windows, seed=seed)
             z = embed_cached(bound, material.windows.x)
             member = Member(bound, fit_logistic_head(material, z, balanced=self.balanced))
-        return assemble(material, (member,), train, lineage_of("probe", self, (backbone,), seed))
+        lineage = lineage_of("probe", self, (backbone,), seed)
+        return Scored(assemble(material, (member,), train, lineage), left_out)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,12 @@ class Strategy(Protocol):
     def adapt(
         self, backbone: Backbone, train: Windows, task: Task, *, seed: int, watch: Watch = unwatched
     ) -> Adapted:
-        """A new adapted model from labelled windows; windows without label are ignored."""
+        """A new adapted model.
+
+        `train` may hold, beside labelled windows of the target, unlabelled ones (its pool) and
+        labelled ones of source domains (`edgegraft.data.domains`); what a strategy has no use
+        for it ignores.
+        """
         ...
 
 
