@@ -33,7 +33,8 @@ class Mixture(Adapted):
             share * (part.predict(windows).probabilities @ _columns(part, self.classes))
             for part, share in zip(self.parts, self.shares, strict=True)
         )
-        return Predictions(self.classes, np.asarray(total, dtype=np.float32))
+        scores = self._calibration.run(np.asarray(total, dtype=np.float32))
+        return Predictions(self.classes, scores)
 
     @cached_property
     def program(self) -> Program:
@@ -45,7 +46,7 @@ class Mixture(Adapted):
             else:
                 scores = draft.add("matmul", scores, share * _columns(part, self.classes))
             total = draft.add("add", total, scores) if total else scores
-        return merge_common(draft.finish(total))
+        return merge_common(draft.finish(draft.call(self._calibration, total)))
 
 
 def mix(parts: Sequence[Adapted], shares: Sequence[float], lineage: Mapping[str, Any]) -> Adapted:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -11,9 +13,17 @@ from edgegraft.adapt.adapted import Adapted
 from edgegraft.adapt.leave_out import bundle_blocks, left_out_blocks
 from edgegraft.adapt.strategy import Strategy, Watch, unwatched
 from edgegraft.data.domains import apart, labelled_target
+from edgegraft.fingerprint import fingerprint
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
+from edgegraft_edge.errors import ModelError
 from edgegraft_edge.signal import Array, Windows
+
+KEPT = 24
+"""Fitted models that stay in memory; the one unused for longest gives way."""
+
+_memory: OrderedDict[str, Scored] = OrderedDict()
+_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,9 @@ def score(
     `n_parts` parts, made of whole groups where groups are known. With a part go all windows of
     its groups, those in the pool and in sources too.
 
+    What was asked last is kept in memory, under a name made of everything that counts: the guard
+    and the rows of a comparison ask for the same.
+
     >>> from edgegraft.adapt.probe import Probe, Trees
     >>> from edgegraft.tasks.classification import Classification
     >>> from edgegraft.testing.samples import sample_windows
@@ -64,6 +77,31 @@ def score(
     >>> found.left_out.shape == (len(windows), len(windows.classes))
     True
     """
+    try:
+        key = fingerprint(strategy, backbone, train, type(task).__qualname__, task, seed, n_parts)
+    except ModelError:  # what cannot be named is fitted afresh
+        return _score(strategy, backbone, train, task, seed, watch, n_parts)
+    with _lock:
+        if key in _memory:
+            _memory.move_to_end(key)
+            return _memory[key]
+    found = _score(strategy, backbone, train, task, seed, watch, n_parts)
+    with _lock:
+        _memory[key] = found
+        while len(_memory) > KEPT:
+            _memory.popitem(last=False)
+    return found
+
+
+def _score(
+    strategy: Strategy,
+    backbone: Backbone,
+    train: Windows,
+    task: Task,
+    seed: int,
+    watch: Watch,
+    n_parts: int,
+) -> Scored:
     if isinstance(strategy, SelfScoring):
         return strategy.scored(backbone, train, task, seed=seed, watch=watch)
     adapted = strategy.adapt(backbone, train, task, seed=seed, watch=watch)
