@@ -116,7 +116,8 @@ class Guard:
             reference, ways, backbone, train, task, alpha=self.alpha, seed=seed, watch=watch
         )
         served = {m.backbone.card.name: m.backbone for m in found.adapted.members}
-        lineage = lineage_of("guard", self, tuple(served.values()), seed) | found.adapted.lineage
+        ours = lineage_of("guard", self, tuple(served.values()), seed)
+        lineage = {**ours, **found.adapted.lineage}
         return replace(found, adapted=replace(found.adapted, lineage=lineage))
 
 
