@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 
 from edgegraft.adapt.adapted import Adapted
+from edgegraft.adapt.mixture import Mixture
 from edgegraft.adapt.select import Ranked
 from edgegraft.adapt.strategy import Watch
+from edgegraft.data.domains import joined, pool_of, sources_of
 from edgegraft.data.split import Fold
-from edgegraft.evaluate.compare import OutOfFold, Row, as_row
+from edgegraft.evaluate.compare import OutOfFold, Row, as_row, columns_of
 from edgegraft.evaluate.evaluation import Evaluation
+from edgegraft.evaluate.negative import POOL, SourceEffect, effects, summed_up
 from edgegraft.evaluate.verdict import Verdict
 from edgegraft.recipe import Recipe
 from edgegraft.tasks.task import Task
@@ -24,6 +27,8 @@ from edgegraft_edge import __version__, bundle, runner
 from edgegraft_edge.bundle import Bundle
 from edgegraft_edge.signal import Array, Windows
 
+MAPPED = 300
+"""Windows of the pool and of each source on the map of embeddings; of the target twice as many."""
 PICTURES = 12
 """Pictures that the report shows with what was seen in them."""
 
@@ -38,6 +43,7 @@ class Comparison:
         folds: empty where nothing could be left out, and then there are no `tables`.
         tables: what each row says of windows it did not see.
         notes: what is not as it was asked for.
+        beside: pool and sources; may be none.
     """
 
     windows: Windows
@@ -46,10 +52,62 @@ class Comparison:
     folds: tuple[Fold, ...]
     tables: tuple[OutOfFold, ...]
     notes: tuple[str, ...] = ()
+    beside: Windows | None = None
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The columns of the tables."""
+        return columns_of(self.windows, self.beside, self.task)
 
     def table_of(self, row: Row) -> OutOfFold | None:
         """What a row says out of fold; None where nothing was compared."""
         return next((table for table in self.tables if table.row.name == row.name), None)
+
+    @cached_property
+    def effects(self) -> tuple[SourceEffect, ...]:
+        """What the pool and each source do to windows left out, without the guard and with it.
+
+        Beside the target-only reference: the blend of the same backbone, else the best control.
+        """
+        guard = self.table_of(self.rows[0]) if self.rows else None
+        alone = [table for table in self.tables if not table.row.draws]
+        alone.sort(
+            key=lambda table: table.row.role == "control" or table.row.strategy_name != "blend"
+        )
+        if guard is None or not guard.row.draws or not alone:
+            return ()
+        trusting = {table.row.source: table for table in self.tables if table.row.source}
+        spread = next((t for t in self.tables if t.row.strategy_name == "spread"), None)
+        if spread is not None and spread.row.draws:
+            trusting[POOL] = spread
+        return effects(
+            self.windows,
+            self.task,
+            reference=alone[0],
+            guard=guard,
+            trusting=trusting,
+            n_folds=len(self.folds),
+        )
+
+    @property
+    def around(self) -> dict[str, Any]:
+        """How much stands beside the labels, in plain values; empty where nothing does."""
+        if self.beside is None or not len(self.beside):
+            return {}
+        pool, sources = pool_of(self.beside), sources_of(self.beside)
+        told: dict[str, Any] = {}
+        if len(pool):
+            told["pool"] = {"n_windows": len(pool), "n_groups": _n_groups(pool)}
+        if sources:
+            told["sources"] = {
+                name: {
+                    "n_windows": len(windows),
+                    "n_groups": _n_groups(windows),
+                    "classes": _counts(windows),
+                }
+                for name, windows in sources.items()
+            }
+        return told
 
     @cached_property
     def lines(self) -> tuple[dict[str, Any], ...]:
@@ -101,6 +159,7 @@ def summary(found: Findings) -> dict[str, Any]:
         if scored
         else None,
         "n_labelled": len(compared.windows),
+        **_beside(found),
         "unsure_below": found.bundle.decision.threshold,
         "seconds": round(found.seconds, 2),
         "warnings": list(compared.notes),
@@ -136,6 +195,7 @@ def report(found: Findings) -> dict[str, Any]:
             "latency_ms": runner.latency_ms(found.adapted.program.run, found.bundle),
         },
         "data": _data(compared.windows),
+        **_beside(found),
         "lineage": dict(found.adapted.lineage),
         "recipe": found.recipe.to_toml(),
         "warnings": [*compared.notes, *(scored.warnings if scored else ())],
@@ -171,18 +231,43 @@ def _shipped(verdict: Verdict) -> dict[str, Any]:
 
 
 def _map(found: Findings) -> dict[str, Any]:
-    """Embeddings of the first backbone that ships, windows marked that were guessed wrongly."""
+    """Embeddings of the first backbone that ships, windows marked that were guessed wrongly.
+
+    Pool and sources are on it too, where there are any: pale and unlike, so one sees whether the
+    target lies within them.
+    """
     from edgegraft.evaluate.report import embedding_map
 
-    windows, adapted = found.compared.windows, found.adapted
+    compared, adapted = found.compared, found.adapted
+    part = adapted.parts[0] if isinstance(adapted, Mixture) else adapted
     backbone = adapted.members[0].backbone
+    picked = evenly(len(compared.windows), 2 * MAPPED)
+    drawn = compared.windows.take(picked)
+    correct: list[bool | None] = (_guesses(found) == compared.windows.y)[picked].tolist()
+    marks = ["target"] * len(drawn)
+    if compared.around and compared.beside is not None:
+        for name, windows in {
+            "pool": pool_of(compared.beside),
+            **sources_of(compared.beside),
+        }.items():
+            few = windows.take(evenly(len(windows), MAPPED))
+            drawn = joined(drawn, few) if len(drawn) else few
+            correct += [None] * len(few)
+            marks += [name] * len(few)
     return embedding_map(
-        backbone.embed(adapted.steps.run(windows.x)),
-        windows.y,
-        windows.groups,
-        _guesses(found) == windows.y,
+        backbone.embed(part.steps.run(drawn.x)),
+        drawn.y,
+        drawn.groups,
+        correct,
+        domains=marks if compared.around else (),
+        most=5 * MAPPED,
         explains=f"embeddings of {backbone.card.name}, two principal components",
     )
+
+
+def evenly(count: int, most: int) -> Array:
+    """Positions of at most so many of `count`, evenly picked."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))
 
 
 def _pictures(found: Findings) -> list[dict[str, str]]:
@@ -213,21 +298,45 @@ def _pictures(found: Findings) -> list[dict[str, str]]:
 
 def _guesses(found: Findings) -> Array:
     """What ships says of each window (n_windows,): out of fold where it can be, else fitted."""
+    if not len(found.compared.windows):
+        return found.compared.windows.y
     fitted = found.adapted.predict(found.compared.windows).labels
     table = found.compared.table_of(found.verdict.shipped)
     if table is None:
         return fitted
     best = np.nan_to_num(table.probabilities).argmax(axis=1)
-    return np.where(table.tested, np.asarray(found.adapted.classes)[best], fitted)
+    return np.where(table.tested, np.asarray(found.compared.classes)[best], fitted)
+
+
+def _beside(found: Findings) -> dict[str, Any]:
+    """Pool, sources, what they did, and what the guard made of it; nothing without them."""
+    compared = found.compared
+    if not compared.around:
+        return {}
+    return {
+        "beside": compared.around,
+        "transductive": found.recipe.transductive,
+        "sources": [effect.as_dict() for effect in compared.effects],
+        "negative_transfer": summed_up(compared.effects) if compared.effects else "",
+        "guard": found.adapted.lineage.get("guard") or {},
+    }
+
+
+def _counts(windows: Windows) -> dict[str, int]:
+    labels, counts = np.unique(windows.y, return_counts=True)
+    return dict(zip(labels.tolist(), counts.tolist(), strict=True))
+
+
+def _n_groups(windows: Windows) -> int:
+    return len(set(windows.groups.tolist()) - {""})
 
 
 def _data(windows: Windows) -> dict[str, Any]:
-    labels, counts = np.unique(windows.y, return_counts=True)
     return {
         "n_windows": len(windows),
         "kind": windows.spec.kind,
         "shape": list(windows.spec.shape),
         "rate_hz": getattr(windows.spec, "rate_hz", None),
-        "classes": dict(zip(labels.tolist(), counts.tolist(), strict=True)),
-        "n_groups": len(set(windows.groups.tolist()) - {""}),
+        "classes": _counts(windows),
+        "n_groups": _n_groups(windows),
     }

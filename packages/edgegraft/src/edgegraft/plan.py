@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from edgegraft import catalog
 from edgegraft.adapt.network import Trainable
 from edgegraft.adapt.select import Ranked
 from edgegraft.adapt.strategy import build_strategy
+from edgegraft.data.domains import pool_of, sources_of
 from edgegraft.data.split import Fold, folds, leave_one_group_out
 from edgegraft.evaluate.compare import Role, Row
 from edgegraft.zoo.backbone import Backbone
@@ -34,6 +36,25 @@ CONTROLS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "text": (("tfidf", "probe"),),
 }
 """The classical controls of each kind of windows: backbone and strategy."""
+
+
+LABELS_ALONE = frozenset(
+    {
+        *("probe", "blend", "trees", "finetune", "gradual", "scratch", "lora"),
+        *("distance", "patch-memory"),
+    }
+)
+"""Strategies that learn from labelled windows of the target and from nothing else."""
+WITH_POOL, WITH_SOURCES = ("spread",), ("standardise", "weighted")
+"""What is shown beside the guard where there is a pool, and where there are sources."""
+QUICK = frozenset({*WITH_POOL, *WITH_SOURCES})
+"""Fitted in seconds, so a learning curve can be drawn of them."""
+POOL, SOURCES = "the pool", "the sources"
+DRAWS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("pooled", "weighted", "toward-source"), (SOURCES,)),
+    **dict.fromkeys(("tent",), (POOL,)),
+}
+"""What a strategy draws on; any that is not named here, on the pool and on the sources."""
 
 
 def contenders(backbone: str | Backbone, kind: Kind) -> list[Backbone]:
@@ -133,8 +154,12 @@ def plan_rows(
     options: Mapping[str, Any],
     windows: Windows,
     unusable: Sequence[str] = (),
+    beside: Windows | None = None,
 ) -> tuple[tuple[Row, ...], str]:
     """The rows to compare, and a note on what was left out; the first row ships unless beaten.
+
+    With a pool or sources beside the labels it is the guard, and naive pooling with each source
+    stands among the controls; nothing is trained by gradients then unless it is asked for.
 
     The controls are always there: the same network from random weights, and the classical ones
     of the kind (`CONTROLS`). A network that is dear to train is not trained unless asked for;
@@ -143,11 +168,18 @@ def plan_rows(
     Args:
         strategy: a name, or "auto": all that suit the backbone.
         unusable: names of backbones that cannot take these windows; no control stands on them.
+        beside: pool and sources.
+
+    Errors: `OptionError` "strategy-labels" for one that learns from target labels alone, where
+    there are none.
     """
+    around = {POOL: 0, SOURCES: 0} if beside is None else _around(beside)
 
     def row(backbone: Backbone, name: str, role: Role) -> Row:
-        return Row(backbone, name, build_strategy(name, options), role)
+        return Row(backbone, name, build_strategy(name, options), role, draws=draws(name, around))
 
+    if not len(windows):
+        return _without_labels(chosen, strategy, options, around, row), ""
     note = ""
     network = chosen if isinstance(chosen, Trainable) else _shipped_network(windows.spec.kind)
     cost = _cost(network, windows)
@@ -160,6 +192,8 @@ def plan_rows(
             "kept frozen; --strategy gradual trains it, which takes long"
         )
     names = (strategy,) if strategy != "auto" else ("blend", "probe", *(() if dear else trained))
+    if any(around.values()) and strategy == "auto":
+        names = (*_drawing(around), "blend", "probe")
     candidates = [row(chosen, name, "candidate") for name in names]
     controls = []
     if network is not None:
@@ -168,9 +202,54 @@ def plan_rows(
     for backbone, name in CONTROLS[windows.spec.kind]:
         if backbone not in unusable:
             controls.append(row(load_backbone(backbone), name, "control"))
+    naively = beside is not None and "pooled" in catalog.names("strategies")
+    for name in sources_of(beside) if beside is not None and naively else ():
+        naive = build_strategy("pooled", {**options, "pooled.sources": (name,)})
+        controls.append(Row(chosen, "pooled", naive, "control", name, (SOURCES,)))
     taken = {candidate.name for candidate in candidates}
     kept = (control for control in controls if control.name not in taken)
     return (*candidates, *kept), note
+
+
+def draws(strategy: str, around: Mapping[str, int]) -> tuple[str, ...]:
+    """What a strategy learns from beside target labels, of what there is."""
+    if strategy in LABELS_ALONE:
+        return ()
+    return tuple(name for name in DRAWS.get(strategy, (POOL, SOURCES)) if around[name])
+
+
+def _around(beside: Windows) -> dict[str, int]:
+    """How many windows of the pool, and how many sources."""
+    return {POOL: len(pool_of(beside)), SOURCES: len(sources_of(beside))}
+
+
+def _drawing(around: Mapping[str, int]) -> tuple[str, ...]:
+    """Strategies to compare that draw on the pool or the sources, the guard first."""
+    pool = WITH_POOL if around[POOL] else ()
+    found = ("guard", *pool, *(WITH_SOURCES if around[SOURCES] else ()))
+    return tuple(name for name in found if name in catalog.names("strategies"))
+
+
+def _without_labels(
+    chosen: Backbone,
+    strategy: str,
+    options: Mapping[str, Any],
+    around: Mapping[str, int],
+    row: Callable[[Backbone, str, Role], Row],
+) -> tuple[Row, ...]:
+    """The one row that can be had where the target has no label: nothing can be compared."""
+    name = "guard" if strategy == "auto" else strategy
+    build_strategy(name, options)
+    if not draws(name, {**around, POOL: 0}):
+        raise OptionError.of(
+            "strategy-labels",
+            f"strategy {name!r} where the target has no label",
+            "it learns from labels of the target alone"
+            if name in LABELS_ALONE
+            else "it learns nothing from sources",
+            "--strategy guard, or a few labelled windows",
+        )
+    return (row(chosen, name, "candidate"),)
 
 
 def _cost(network: Trainable | None, windows: Windows) -> int:

@@ -48,6 +48,16 @@ class Recipe:
     normal: str | None = field(
         default=None, metadata={"help": "label that counts as normal, for the task anomaly"}
     )
+    unlabelled: str | None = field(
+        default=None,
+        metadata={"help": "windows without labels of the same device; rest: those of data"},
+    )
+    source: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"help": "labelled data of other devices, by name"}
+    )
+    transductive: bool = field(
+        default=False, metadata={"help": "the test windows join the pool, without their labels"}
+    )
 
     def __post_init__(self) -> None:
         problems = []
@@ -60,7 +70,8 @@ class Recipe:
                     "--folds 5, or --folds groups",
                 )
             )
-        if self.labels_per_class is not None and self.labels_per_class < 1:
+        fewest = 0 if self.source else 1
+        if self.labels_per_class is not None and self.labels_per_class < fewest:
             problems.append(
                 Problem(
                     "labels-range",
@@ -79,7 +90,10 @@ class Recipe:
     def to_toml(self) -> str:
         import tomli_w
 
-        values = {key: value for key, value in asdict(self).items() if value not in (None, {})}
+        left_out: tuple[Any, ...] = (None, {})
+        values = {key: value for key, value in asdict(self).items() if value not in left_out}
+        if not self.transductive:
+            del values["transductive"]
         return tomli_w.dumps(_plain(values))
 
     @classmethod
@@ -92,6 +106,12 @@ class Recipe:
                 "recipe-damaged", f"a recipe where {error}", "it is not TOML", "see recipe.toml"
             ) from error
         problems = check_values(cls, values)
+        for name, place in dict(values.get("source") or {}).items() if not problems else ():
+            if not isinstance(place, str):
+                problems.append(
+                    Problem("option-value", f"source.{name}={place!r}", "a source is a place",
+                            f'{name} = "folder"')
+                )  # fmt: skip
         if "data" not in values:
             problems.append(
                 Problem("recipe-data", "no key `data`", "a recipe says where the data is",

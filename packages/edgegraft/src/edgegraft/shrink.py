@@ -23,12 +23,12 @@ from edgegraft.compress.fit import Budget
 from edgegraft.data.split import few_shot, holdout
 from edgegraft.evaluate.side_by_side import write_pages
 from edgegraft.findings import now
+from edgegraft.inputs import open_windows
 from edgegraft.recipe import Recipe
 from edgegraft.shipping import CALIBRATION, MODEL, load
 from edgegraft.standing import report_of, rows_of, unit_of
 from edgegraft.tasks.classification import Classification
 from edgegraft.versions import CALIBRATION_WINDOWS, Made, Shrinking, spread, versions
-from edgegraft.workflow import open_windows
 from edgegraft.workspace import Workspace, writing
 from edgegraft.zoo.registry import load_backbone
 from edgegraft_edge import __version__, bundle

@@ -19,7 +19,6 @@ from edgegraft.adapt.adapted import Adapted
 from edgegraft.adapt.select import Ranked, rank_backbones
 from edgegraft.adapt.strategy import Watch, build_strategy, check_options, unwatched
 from edgegraft.catalog import find
-from edgegraft.data.dataset import Dataset, open_data, open_like
 from edgegraft.data.source import telling
 from edgegraft.data.split import Fold, few_shot
 from edgegraft.evaluate.compare import Row, compute, cross_validate
@@ -30,8 +29,19 @@ from edgegraft.evaluate.out_of_scope import decision_of
 from edgegraft.evaluate.verdict import Verdict, judge
 from edgegraft.findings import Comparison, Findings, noting_epochs, now, report, summary
 from edgegraft.fingerprint import fingerprint
+from edgegraft.inputs import (
+    Data,
+    Inputs,
+    Sources,
+    named_sources,
+    open_inputs,
+    place_of,
+    typical,
+)
+from edgegraft.inputs import open_windows as open_windows
 from edgegraft.plan import (
     FROZEN,
+    QUICK,
     choose,
     contenders,
     plan_folds,
@@ -48,13 +58,13 @@ from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge import __version__, bundle
 from edgegraft_edge.bundle import Bundle
 from edgegraft_edge.decision import Decision, Predictions
-from edgegraft_edge.errors import DataError, ModelError
-from edgegraft_edge.signal import Array, Spec, Windows, WindowSpec
+from edgegraft_edge.errors import ModelError
+from edgegraft_edge.signal import TARGET, Array, Windows
 from edgegraft_edge.tensors import dump
-from edgegraft_edge.windowing import bind_windows
 
-Data = str | PathLike[str] | Windows | Dataset
 GOLDEN_WINDOWS, CALIBRATION_WINDOWS = 12, 200
+RANKED_WINDOWS = 100
+"""Windows of each class of the sources that rank the backbones where the target has no label."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,9 @@ def adapt(
     data: Data,
     *,
     test: Data | None = None,
+    unlabelled: Data | None = None,
+    source: Sources | None = None,
+    transductive: bool = False,
     backbone: str | PathLike[str] | Backbone = "auto",
     strategy: str = "auto",
     labels_per_class: int | None = None,
@@ -112,8 +125,15 @@ def adapt(
     """Adapt a pretrained model to labelled windows, prove that it helped, and bundle it.
 
     Args:
-        data: training data; unlabelled windows are left aside.
+        data: training data of the target, the device that a model is wanted for; its unlabelled
+            windows are left aside, unless "rest" makes them the pool.
         test: data of other people or machines for the final scores; never used to choose.
+        unlabelled: the pool: more windows of the target without labels, or "rest" for those of
+            `data` that are not used as labelled ones.
+        source: labelled data of other devices, people, loads or sites: one, several, or several
+            by name. With a source the target needs no labels at all.
+        transductive: the windows of `test` join the pool, without labels; the scores then hold
+            for these windows alone.
         backbone: a name, a path to weights, a backbone, or "auto": the pretrained one whose
             closed-form head does best on left-out windows.
         strategy: a name, or "auto": all that suit, among which the comparison decides.
@@ -140,10 +160,14 @@ def adapt(
     watch = noting_epochs(watch, training)
     task = _task(task, normal)
     backbone = fspath(backbone) if isinstance(backbone, PathLike) else backbone
+    sources = named_sources(source)
     recipe = Recipe(
-        data=_named(data),
-        test=None if test is None else _named(test),
+        data=place_of(data),
+        test=None if test is None else place_of(test),
         backbone=backbone if isinstance(backbone, str) else backbone.card.name,
+        unlabelled=None if unlabelled is None else place_of(unlabelled),
+        source={name: place_of(each) for name, each in sources.items()},
+        transductive=transductive,
         strategy=strategy,
         task=task.name,
         normal=normal,
@@ -157,12 +181,18 @@ def adapt(
 
     watch("stage", {"name": "open"})
     with telling(watch):
-        data = _opened(data, data_options)
-        everything = open_windows(data)
-        task = task.bound(everything)
-        windows = _training(task.relabelled(everything), task, labels_per_class, seed)
-        test = _opened(test, data_options, windows.spec)
-        tested = None if test is None else task.relabelled(_like(windows, open_windows(test)))
+        inputs = open_inputs(
+            data,
+            task,
+            unlabelled=unlabelled,
+            sources=sources,
+            test=test,
+            transductive=transductive,
+            labels_per_class=labels_per_class,
+            seed=seed,
+            options=data_options,
+        )
+    task, windows = inputs.task, inputs.windows
 
     watch("stage", {"name": "rank"})
     known = contenders(backbone, windows.spec.kind)
@@ -171,19 +201,20 @@ def adapt(
         chosen, ranking = choose(unranked(known), backbone)
         rows = plan_normality(chosen, strategy, recipe.options, windows)
     else:
-        ranking = rank_backbones(known, windows, task, seed=seed, watch=watch)
+        ranking = _ranked(known, inputs, seed, watch)
         chosen, ranking = choose(ranking, backbone)
         unusable = [row.backbone for row in ranking if not row.usable]
-        rows, left_out = plan_rows(chosen, strategy, recipe.options, windows, unusable)
+        rows, left_out = plan_rows(
+            chosen, strategy, recipe.options, windows, unusable, inputs.beside
+        )
 
     watch("stage", {"name": "compare", "rows": [row.name for row in rows]})
     workspace = None
     if out is not None:
-        identity = _identity(recipe, windows, task, rows)
+        identity = _identity(recipe, inputs, rows)
         workspace = Workspace.open(out, identity, resume=resume)
-    compared = _compare(rows, windows, task, recipe, watch, workspace)
-    notes = (*_set_aside(data), *_set_aside(test), *_on_both_sides(windows, tested))
-    notes = (*notes, left_out) if left_out else notes
+    compared = _compare(rows, inputs, recipe, watch, workspace)
+    notes = (*inputs.notes, left_out) if left_out else inputs.notes
     compared = replace(compared, notes=(*notes, *compared.notes))
     verdict = judge(
         compared.tables, windows, task, preferred=rows[0], n_folds=len(compared.folds), seed=seed
@@ -191,8 +222,10 @@ def adapt(
 
     watch("stage", {"name": "fit", "row": verdict.shipped.name})
     shipped = verdict.shipped
-    adapted = shipped.strategy.adapt(shipped.backbone, windows, task, seed=seed, watch=watch)
-    evaluation, scored_on = _score(adapted, shipped, compared, tested, seed)
+    adapted = shipped.strategy.adapt(
+        shipped.backbone, inputs.everything, task, seed=seed, watch=watch
+    )
+    evaluation, scored_on = _score(adapted, shipped, compared, inputs.tested, seed)
 
     watch("stage", {"name": "report"})
     found = Findings(
@@ -204,7 +237,7 @@ def adapt(
         bundle=_bundle(
             adapted,
             verdict,
-            windows,
+            typical(inputs, GOLDEN_WINDOWS),
             Path(fspath(out)).name if out else "model",
             _decision(shipped, compared),
         ),
@@ -215,7 +248,7 @@ def adapt(
         seconds=time.perf_counter() - began,
     )
     pages = report(found)
-    calibration = _spread(windows, CALIBRATION_WINDOWS)
+    calibration = typical(inputs, CALIBRATION_WINDOWS)
     folder = _write(workspace, found, pages, calibration) if workspace else None
     watch("done", {"folder": str(folder) if folder else None, "seconds": found.seconds})
     return Run(adapted, found.bundle, verdict, summary(found), pages, folder, calibration)
@@ -243,23 +276,10 @@ def recommend(
 ) -> tuple[Ranked, ...]:
     """Backbones ranked for this data by what their closed-form heads say of left-out windows."""
     task = Classification()
-    windows = _training(open_windows(data, data_options), task, None, seed)
+    windows = open_inputs(data, task, seed=seed, options=data_options).windows
     return rank_backbones(
         contenders("auto", windows.spec.kind), windows, task, seed=seed, watch=watch
     )
-
-
-def open_windows(
-    data: Data, options: Mapping[str, Any] | None = None, spec: Spec | None = None
-) -> Windows:
-    """Windows of anything that counts as data: a place, an opened data set, or windows.
-
-    A place is opened as a model of `spec` takes it, where one is given.
-    """
-    if isinstance(data, Windows):
-        return data
-    opened: Dataset = _opened(data, options, spec)
-    return opened.windows()
 
 
 def workers() -> int:
@@ -271,21 +291,6 @@ def workers() -> int:
 # -- parts of adapt, in order
 
 
-def _named(data: Data) -> str:
-    if isinstance(data, Dataset):
-        return data.uri
-    return "(windows in memory)" if isinstance(data, Windows) else fspath(data)
-
-
-def _opened(data: Any, options: Mapping[str, Any] | None, spec: Spec | None = None) -> Any:
-    """A place is opened; all else is as it was."""
-    if data is None or isinstance(data, Windows | Dataset):
-        return data
-    if spec is None:
-        return open_data(fspath(data), **(options or {}))
-    return open_like(fspath(data), spec, **(options or {}))
-
-
 def _task(task: Task | str, normal: str | None) -> Task:
     if not isinstance(task, str):
         return task
@@ -293,74 +298,45 @@ def _task(task: Task | str, normal: str | None) -> Task:
     return found
 
 
-def _set_aside(data: Any) -> tuple[str, ...]:
-    """What of the data could not be used, in a sentence; nothing where nothing was lost."""
-    note = data.account.note if isinstance(data, Dataset) else ""
-    return (note,) if note else ()
+def _ranked(known: list[Backbone], inputs: Inputs, seed: int, watch: Watch) -> tuple[Ranked, ...]:
+    """Backbones ranked by target labels; without any, by those of sources, whole domains apart."""
+    if len(inputs.windows):
+        return rank_backbones(known, inputs.windows, inputs.task, seed=seed, watch=watch)
+    taught = inputs.beside.take(~inputs.beside.at_target)
+    groups = np.array([f"{domain}/{group}" for domain, group in
+                       zip(taught.domains, taught.groups, strict=True)])  # fmt: skip
+    taught = replace(taught, groups=groups, domains=np.full(len(taught), TARGET))
+    taught = taught.take(few_shot(taught, RANKED_WINDOWS, seed=seed))
+    found = rank_backbones(known, taught, inputs.task, seed=seed, watch=watch)
+    return tuple(
+        replace(row, because=f"on the sources: {row.because}") if row.usable else row
+        for row in found
+    )
 
 
-def _on_both_sides(windows: Windows, tested: Windows | None) -> tuple[str, ...]:
-    """What test data shares with training, which makes its scores too good."""
-    if tested is None:
-        return ()
-    groups = sorted(set(windows.groups.tolist()) & set(tested.groups.tolist()) - {""})
-    if groups:
-        more = f" and {len(groups) - 8} more" if len(groups) > 8 else ""
-        return (f"in training and in test, so the scores flatter: {', '.join(groups[:8])}{more}",)
-    known = {window.tobytes() for window in windows.x}
-    same = sum(window.tobytes() in known for window in tested.x)
-    return (f"{same} test windows are in training too, so the scores flatter",) if same else ()
-
-
-def _training(everything: Windows, task: Task, labels_per_class: int | None, seed: int) -> Windows:
-    if not everything.labelled.any():
-        task.classes(everything)  # says what is missing, and of how many
-    windows = everything.take(np.flatnonzero(everything.labelled))
-    task.classes(windows)
-    if labels_per_class is not None:
-        windows = windows.take(few_shot(windows, labels_per_class, seed=seed))
-    return windows
-
-
-def _like(windows: Windows, tested: Windows) -> Windows:
-    """Test windows with the channels of the training windows, bound by name.
-
-    Errors: `DataError` with every channel, unit or rate that does not fit, or ``test-differs``.
-    """
-    x = bind_windows(windows.spec, tested)
-    if x.shape[1:] != windows.x.shape[1:]:
-        raise DataError.of(
-            "test-differs",
-            f"test windows of shape {x.shape[1:]}",
-            f"training windows have {windows.x.shape[1:]}",
-            "cut both alike: the same rate and window length, the same size of pictures",
-        )
-    spec = tested.spec
-    if isinstance(spec, WindowSpec) and isinstance(windows.spec, WindowSpec):
-        spec = replace(spec, channels=windows.spec.channels)
-    return replace(tested, x=x, spec=spec)
-
-
-def _identity(recipe: Recipe, windows: Windows, task: Task, rows: tuple[Row, ...]) -> str:
+def _identity(recipe: Recipe, inputs: Inputs, rows: tuple[Row, ...]) -> str:
     """Names all that decides what the folds say, so that a run resumes only what is its own."""
     backbones = [row.backbone for row in rows]
+    given = (inputs.windows, inputs.beside, inputs.task)
     try:
-        return fingerprint(windows, task, backbones, recipe.to_toml(), __version__)
+        return fingerprint(*given, backbones, recipe.to_toml(), __version__)
     except ModelError:  # the content of an outside backbone cannot be told: never resume
         return os.urandom(16).hex()
 
 
 def _compare(
     rows: tuple[Row, ...],
-    windows: Windows,
-    task: Task,
+    inputs: Inputs,
     recipe: Recipe,
     watch: Watch,
     workspace: Workspace | None,
 ) -> Comparison:
     """All rows on the same folds; no tables where nothing can be left out."""
     parts: tuple[Fold, ...] = ()
-    if len(windows.classes) < 2:
+    windows, task = inputs.windows, inputs.task
+    if not len(windows):
+        note = "no comparison was possible: the target has no labels, so only sources taught"
+    elif len(windows.classes) < 2:
         note = "no comparison was possible: all labelled windows are normal ones"
     else:
         parts, note = plan_folds(windows, recipe.folds, recipe.seed)
@@ -369,12 +345,14 @@ def _compare(
         windows,
         parts,
         task,
+        beside=inputs.beside,
         seed=recipe.seed,
         watch=watch,
         keep=workspace.keep if workspace else compute,
         workers=workers(),
     )
-    return Comparison(windows, task, rows, parts, tuple(tables), (note,) if note else ())
+    notes = (note,) if note else ()
+    return Comparison(windows, task, rows, parts, tuple(tables), notes, inputs.beside)
 
 
 def _score(
@@ -388,20 +366,26 @@ def _score(
         return None, ""
     kept = compared.windows.take(table.tested)
     probabilities = table.probabilities[table.tested]
-    scored = evaluate_probabilities(probabilities, kept, adapted.classes, task, seed=seed)
+    said = probabilities.any(axis=0) | np.isin(compared.classes, kept.classes)
+    classes = [name for name, each in zip(compared.classes, said, strict=True) if each]
+    scored = evaluate_probabilities(probabilities[:, said], kept, classes, task, seed=seed)
     return scored, "cross-validation"
 
 
 def _curve(shipped: Row, compared: Comparison, seed: int, watch: Watch) -> list[dict[str, Any]]:
     """The shipped row beside MiniRocket with a ridge head; trained strategies by their probe.
 
-    None of what learns from normal windows alone: labels are not what it needs more of.
+    The guard is dear, so the cheap ones of what it weighs stand in its place. None of what learns
+    from normal windows alone: labels are not what it needs more of.
     """
     if compared.task.name == "anomaly":
         return []
-    if shipped.strategy_name not in FROZEN:
-        shipped = replace(shipped, strategy_name="probe", strategy=build_strategy("probe"))
-    named = {shipped.name: shipped}
+    drawn = [row for row in compared.rows if row.strategy_name in QUICK and row.draws]
+    if shipped.strategy_name in FROZEN or not drawn:
+        if shipped.strategy_name not in FROZEN:
+            shipped = replace(shipped, strategy_name="probe", strategy=build_strategy("probe"))
+        drawn = [shipped, *drawn[:1]]
+    named = {row.name: row for row in drawn}
     named |= {row.name: row for row in compared.rows if row.name == "minirocket/probe"}
     return learning_curve(
         list(named.items()),
@@ -409,15 +393,10 @@ def _curve(shipped: Row, compared: Comparison, seed: int, watch: Watch) -> list[
         compared.folds,
         compared.task,
         seed=seed,
+        beside=compared.beside,
         workers=workers(),
         watch=watch,
     )
-
-
-def _spread(windows: Windows, count: int) -> Array:
-    """Windows of every class in equal numbers, spread over the training set."""
-    per_class = max(1, count // max(1, len(windows.classes)))
-    return windows.x[few_shot(windows, per_class, seed=0)][: 4 * count]
 
 
 def _decision(shipped: Row, compared: Comparison) -> Decision:
@@ -428,14 +407,14 @@ def _decision(shipped: Row, compared: Comparison) -> Decision:
 
 
 def _bundle(
-    adapted: Adapted, verdict: Verdict, windows: Windows, name: str, decision: Decision
+    adapted: Adapted, verdict: Verdict, golden: Array, name: str, decision: Decision
 ) -> Bundle:
     cards = [member.backbone.card for member in adapted.members]
     return bundle.make(
         adapted.program,
         adapted.spec,
         adapted.classes,
-        golden=_spread(windows, GOLDEN_WINDOWS),
+        golden=golden,
         decision=decision,
         name=name,
         created=now(),

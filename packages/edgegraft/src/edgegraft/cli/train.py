@@ -68,6 +68,22 @@ class FoldCount(click.ParamType):  # type: ignore[type-arg]
 @click.command(cls=DataCommand)
 @click.argument("data", required=False)
 @click.option("--test", metavar="DATA", help="Held-out data, touched once, for the final score.")
+@click.option(
+    "--unlabelled",
+    metavar="POOL|rest",
+    help="Windows of the same device without labels; rest: what of DATA is not used as labelled.",
+)
+@click.option(
+    "--source",
+    multiple=True,
+    metavar="[NAME=]DATA",
+    help="Labelled data of another device, person, load or site; may be repeated.",
+)
+@click.option(
+    "--transductive",
+    is_flag=True,
+    help="The windows of --test join the pool, without labels; scores hold for these alone.",
+)
 @data_options
 @click.option("--backbone", default="auto", show_default=True, help="Name, or auto to rank them.")
 @click.option("--strategy", default="auto", show_default=True, help="Name, or auto to choose.")
@@ -78,7 +94,11 @@ class FoldCount(click.ParamType):  # type: ignore[type-arg]
     help="classification, or anomaly: normal or not, learned from normal windows alone.",
 )
 @click.option("--normal", metavar="LABEL", help="Label that counts as normal (--task anomaly).")
-@click.option("--labels-per-class", type=click.IntRange(1), help="Use only so many labels.")
+@click.option(
+    "--labels-per-class",
+    type=click.IntRange(0),
+    help="Use only so many labels; 0: none at all, where a --source has some.",
+)
 @click.option(
     "--folds",
     type=FoldCount(),
@@ -125,9 +145,12 @@ def adapt(
     """Adapt a backbone to labelled windows, with controls.
 
     Fits the candidates and the controls on the same folds and says whether the transfer helped,
-    hurt or is undecided; ships what no control beats. Writes the bundle, report and recipe to
-    the folder given by --out. Ctrl-C stops, and the same command goes on from there; while the
-    model that ships is trained, it keeps the best so far and finishes.
+    hurt or is undecided; ships what no control beats. With a pool (--unlabelled) or labelled
+    data of other devices (--source), all ways of using them stand beside a reference from the
+    labels of DATA alone, which is left only where a paired test says so; with a source DATA needs
+    no labels. Writes the bundle, report and recipe to the folder given by --out. Ctrl-C stops,
+    and the same command goes on from there; while the model that ships is trained, it keeps the
+    best so far and finishes.
     """
     from edgegraft import workflow
 
@@ -147,6 +170,7 @@ def _asked(
     ctx: click.Context, recipe: Path | None, texts: tuple[str, ...], options: Mapping[str, Any]
 ) -> Recipe:
     """The recipe, from a file where one is named; what stands on the command line goes first."""
+    from edgegraft.inputs import named_sources
     from edgegraft.recipe import Recipe
 
     if recipe is None and options["data"] is None:
@@ -158,6 +182,8 @@ def _asked(
         for name, value in options.items()
         if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
     }
+    if "source" in typed:
+        typed["source"] = named_sources(typed["source"])
     return dataclasses.replace(
         asked,
         **{name: value for name, value in typed.items() if name in own},

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgegraft.adapt.strategy import Strategy, Watch
+from edgegraft.data.domains import apart, joined
 from edgegraft.data.split import Fold
 from edgegraft.evaluate.bootstrap import intervals
 from edgegraft.evaluate.evaluation import units_of
@@ -27,22 +28,32 @@ class Row:
     """One way of adapting: a backbone, a strategy with its options, and its role.
 
     Attributes:
-        role: a `candidate` uses pretrained weights or is what the user asked for; a `control`
-            is what could be had without them.
+        role: a `candidate` transfers something or is what the user asked for; a `control`
+            is what could be had without.
+        source: the one source domain that it learns from, where it is not all of them.
+        draws: what it learns from beside target labels: "the pool", "the sources".
     """
 
     backbone: Backbone
     strategy_name: str
     strategy: Strategy
     role: Role
+    source: str = ""
+    draws: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        return f"{self.backbone.card.name}/{self.strategy_name}"
+        at = f"@{self.source}" if self.source else ""
+        return f"{self.backbone.card.name}/{self.strategy_name}{at}"
 
     @property
     def pretrained(self) -> bool:
         return self.backbone.card.kind == "pretrained" and self.strategy_name != "scratch"
+
+    @property
+    def transfers(self) -> tuple[str, ...]:
+        """What it has from elsewhere than labels of the target; empty if nothing."""
+        return (*(("pretrained weights",) if self.pretrained else ()), *self.draws)
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,8 @@ class OutOfFold:
     """What a row says of each window when that window's fold was left out of training.
 
     Attributes:
-        probabilities: float64 (n_windows, n_classes), NaN where a window is in no fold.
+        probabilities: float64 (n_windows, n_columns), NaN where a window is in no fold; the
+            classes of the windows, then those that only sources know (see `columns_of`).
         seconds: time to adapt and predict, all folds.
     """
 
@@ -73,12 +85,20 @@ def compute(name: str, make: Callable[[], Array]) -> Array:
     return make()
 
 
+def columns_of(windows: Windows, beside: Windows | None, task: Task) -> tuple[str, ...]:
+    """The classes of labelled windows, then those that only source domains know."""
+    classes = task.classes(windows)
+    more = () if beside is None else beside.classes
+    return (*classes, *(name for name in more if name not in classes))
+
+
 def cross_validate(
     rows: Sequence[Row],
     windows: Windows,
     folds: Sequence[Fold],
     task: Task,
     *,
+    beside: Windows | None = None,
     seed: int,
     watch: Watch,
     keep: Keep = compute,
@@ -87,10 +107,14 @@ def cross_validate(
     """Adapt each row on each fold's training part and predict the rest; all is refitted per fold.
 
     Args:
-        windows: labelled windows (n_windows, n_channels, n_timepoints).
+        windows: labelled windows of the target (n_windows, n_channels, n_timepoints).
+        beside: pool and sources; of them a fold trains on what shares no group and no sample with
+            the windows that it tests.
         workers: folds worked on at a time, each with one thread; results do not depend on it.
     """
-    classes = task.classes(windows)
+    if not rows:
+        return []
+    classes = columns_of(windows, beside, task)
     tables = {row.name: np.full((len(windows), len(classes)), np.nan) for row in rows}
     seconds = dict.fromkeys(tables, 0.0)
     done = dict.fromkeys(tables, 0)
@@ -105,9 +129,8 @@ def cross_validate(
             watch(event, {**values, "row": row.name, "fold": number + 1})
 
         def fit() -> Array:
-            adapted = row.strategy.adapt(
-                row.backbone, windows.take(fold.train), task, seed=seed, watch=watched
-            )
+            train = training_part(windows, beside, fold)
+            adapted = row.strategy.adapt(row.backbone, train, task, seed=seed, watch=watched)
             predictions = adapted.predict(windows.take(fold.test))
             out = np.zeros((len(fold.test), len(classes)))
             columns = [classes.index(name) for name in predictions.classes]
@@ -122,8 +145,7 @@ def cross_validate(
         return row.name, number, part, time.perf_counter() - began
 
     pool = ThreadPoolExecutor(max_workers=workers)
-    jobs = [pool.submit(work, row, number) for row in _costly_first(rows)
-            for number in range(len(folds))]  # fmt: skip
+    jobs = [pool.submit(work, row, number) for row, number in _in_order(rows, len(folds), beside)]
     try:
         for job in as_completed(jobs):
             name, number, part, took = job.result()
@@ -135,6 +157,22 @@ def cross_validate(
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
     return [OutOfFold(row, tables[row.name], seconds[row.name]) for row in rows]
+
+
+def training_part(windows: Windows, beside: Windows | None, fold: Fold) -> Windows:
+    """What a fold trains on: its labelled windows, and of the rest what the tested do not know."""
+    train = windows.take(fold.train)
+    if beside is None or not len(beside):
+        return train
+    return joined(train, apart(beside, windows.take(fold.test)))
+
+
+def _in_order(rows: Sequence[Row], n_folds: int, beside: Windows | None) -> list[tuple[Row, int]]:
+    """Every row on every fold; with much beside, fold after fold, which embed the same windows."""
+    rows = _costly_first(rows)
+    if beside is not None and len(beside):
+        return [(row, number) for number in range(n_folds) for row in rows]
+    return [(row, number) for row in rows for number in range(n_folds)]
 
 
 def _costly_first(rows: Sequence[Row]) -> list[Row]:
@@ -167,6 +205,8 @@ def as_row(table: OutOfFold | None, row: Row, windows: Windows, task: Task) -> d
         "strategy": row.strategy_name,
         "role": row.role,
         "pretrained": row.pretrained,
+        **({"source": row.source} if row.source else {}),
+        **({"transfers": list(row.transfers)} if row.draws else {}),
         "metrics": dict(scores_of(table, windows, task)) if table else {},
         "intervals": dict(intervals_of(table, windows, task)) if table else {},
         "seconds": round(table.seconds, 3) if table else None,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from edgegraft.adapt.strategy import Watch, unwatched
+from edgegraft.data.domains import apart, joined, pool_of
 from edgegraft.data.split import Fold, few_shot
-from edgegraft.evaluate.compare import Row
+from edgegraft.evaluate.compare import Row, columns_of
 from edgegraft.tasks.task import Task
-from edgegraft_edge.signal import Windows
+from edgegraft_edge.signal import UNLABELLED, Windows
 
 COUNTS = (1, 2, 5, 10, 25, 50, 100)
 
@@ -24,6 +26,7 @@ def learning_curve(
     task: Task,
     *,
     seed: int,
+    beside: Windows | None = None,
     n_repeats: int = 3,
     workers: int = 1,
     watch: Watch = unwatched,
@@ -32,10 +35,13 @@ def learning_curve(
 
     Args:
         rows: (name in the plot, row); the same draws serve every row.
+        beside: pool and sources. Where there is a pool, labelled windows that are not drawn join
+            it without their labels, as they would have been there all the same.
 
     Returns: one entry per row and count, with the mean and the range over repeats.
     """
     classes = task.classes(windows)
+    columns = columns_of(windows, beside, task)
     smallest = min(
         int(np.bincount(windows.take(fold.train).codes(classes), minlength=len(classes)).min())
         for fold in folds
@@ -49,11 +55,19 @@ def learning_curve(
     def score(count: int, repeat: int) -> list[float]:
         fold = folds[repeat]
         train, test = windows.take(fold.train), windows.take(fold.test)
-        drawn = train.take(few_shot(train, count, seed=seed + repeat))
+        few = few_shot(train, count, seed=seed + repeat)
+        drawn = train.take(few)
+        if beside is not None and len(beside):
+            drawn = joined(drawn, apart(beside, test))
+            if len(pool_of(beside)):
+                others = train.take(np.setdiff1d(np.arange(len(train)), few))
+                drawn = joined(drawn, replace(others, y=np.full(len(others), UNLABELLED)))
         values = []
         for _, row in rows:
-            adapted = row.strategy.adapt(row.backbone, drawn, task, seed=seed)
-            values.append(float(metric(adapted.predict(test).probabilities, test.codes(classes))))
+            said = row.strategy.adapt(row.backbone, drawn, task, seed=seed).predict(test)
+            table = np.zeros((len(test), len(columns)))
+            table[:, [columns.index(name) for name in said.classes]] = said.probabilities
+            values.append(float(metric(table, test.codes(classes))))
         return values
 
     found = []

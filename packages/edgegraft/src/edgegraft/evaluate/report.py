@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -127,16 +127,18 @@ def embedding_map(
     z: Array,
     labels: Array,
     groups: Array,
-    correct: Array | None = None,
+    correct: Sequence[bool | None] | Array | None = None,
     *,
+    domains: Sequence[str] = (),
     explains: str = "",
     most: int = 600,
 ) -> dict[str, Any]:
     """The report's `embedding_map` section from embeddings (n_windows, embedding_dim).
 
     The two directions of largest spread (principal components) of the standardised features.
-    `labels` and `groups` are text (n_windows,), `correct` bool; `explains` says what was
-    embedded. At most `most` windows are kept, evenly picked.
+    `labels` and `groups` are text (n_windows,), `correct` bool or None where nothing was
+    predicted, `domains` where each is from ("target", "pool", or the name of a source);
+    `explains` says what was embedded. At most `most` windows are kept, evenly picked.
 
     >>> z = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.1]])
     >>> drawn = embedding_map(z, np.array(["a", "a", "b"]), np.array(["", "", ""]))
@@ -163,7 +165,8 @@ def embedding_map(
             "label": str(labels[row]),
             "group": str(groups[row]),
         }
-        | ({} if correct is None else {"correct": bool(correct[row])})
+        | ({} if correct is None or correct[row] is None else {"correct": bool(correct[row])})
+        | ({"domain": str(domains[row])} if len(domains) else {})
         for row, (x, y) in zip(rows, flat, strict=True)
     ]
     what = explains or "the two directions of largest spread"

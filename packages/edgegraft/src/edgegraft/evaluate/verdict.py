@@ -1,5 +1,9 @@
 """Did the transfer help? A paired comparison with the best control, and what to ship.
 
+Transfer is whatever a row has from elsewhere than labels of the target: pretrained weights, the
+pool, source domains. A control for the verdict has none of them. (Naive pooling with a source is a
+control too, of how the source is used: it may ship, but nothing is held against it.)
+
 The best candidate and the best control are scored on the same windows, each left out of
 training with its whole group. The difference gets a bootstrap interval over groups (or
 recordings, or windows), widened by ``sqrt(1 + k / (k - 1))`` for k folds, because the training
@@ -18,7 +22,7 @@ import numpy as np
 from edgegraft.evaluate.bootstrap import intervals
 from edgegraft.evaluate.compare import OutOfFold, Row
 from edgegraft.evaluate.evaluation import units_of
-from edgegraft.evaluate.wording import metric_name
+from edgegraft.evaluate.wording import listed, metric_name
 from edgegraft.tasks.metrics import Tallied, log_loss
 from edgegraft.tasks.task import Metric, Task
 from edgegraft_edge.signal import Array, Windows
@@ -86,10 +90,9 @@ def compare(
         first, second: probabilities (n_windows, n_classes), NaN where not tested.
     """
     tested = np.isfinite(first).all(axis=1) & np.isfinite(second).all(axis=1)
-    classes = task.classes(windows)
-    codes = windows.codes(classes)[tested]
+    codes = windows.codes(task.classes(windows))[tested]
     unit, units = units_of(windows.take(tested))
-    paired = _paired(task.metrics[task.primary], len(classes))
+    paired = _paired(task.metrics[task.primary], first.shape[1])
     both = np.concatenate([first, second], axis=1)[tested]
     mean = paired(both, codes)
     found = intervals({"difference": paired}, both, codes, units, level=level, seed=seed)
@@ -119,14 +122,17 @@ def judge(
     n_folds: int,
     seed: int = 0,
 ) -> Verdict:
-    """The verdict on the best pretrained candidate, and the row that ships.
+    """The verdict on the best candidate that transfers, and the row that ships.
 
-    The preferred row ships unless a control beats it: with 80 % confidence in the paired
-    difference, so that noise among many rows does not choose.
+    Where the preferred row draws on a pool or on sources it is the one that is judged: to pick
+    the best of many experts would flatter it. The preferred row ships unless another beats it:
+    with 80 % confidence in the paired difference, so that noise among many rows does not choose.
     """
     if not tables:
         because = (
             "a class has too few labelled windows to leave any out, so nothing could be compared"
+            if len(windows)
+            else "the target has no labels, so nothing could be compared"
         )
         return Verdict(
             "undecided",
@@ -144,8 +150,10 @@ def judge(
         return max(rows, key=lambda table: scores[table.row.name], default=None)
 
     candidates = [table for table in tables if table.row.role == "candidate"]
-    transfers = [table for table in candidates if table.row.pretrained] or candidates
-    control = best([table for table in tables if table.row.role == "control"])
+    transfers = [table for table in candidates if table.row.transfers] or candidates
+    if preferred.draws:
+        transfers = [by_name[preferred.name]]
+    control = best([t for t in tables if t.row.role == "control" and not t.row.transfers])
     candidate = best(transfers)
     if candidate is None or control is None:
         because = "no candidate ran" if candidate is None else "no control ran"
@@ -164,7 +172,7 @@ def judge(
     outcome: Outcome = (
         "helped" if difference.low > 0 else "hurt" if difference.high < 0 else "undecided"
     )
-    if not candidate.row.pretrained:
+    if not candidate.row.transfers:
         outcome = "undecided"  # nothing was transferred
     shipped, why = _ship(by_name, scores, windows, task, preferred, n_folds, seed)
     return Verdict(
@@ -245,12 +253,16 @@ def _paired(metric: Metric, n_classes: int) -> Metric:
     return Tallied("difference", "higher", tally, finish)
 
 
-def _named(row: Row | None) -> dict[str, str] | None:
-    return (
-        {"backbone": row.backbone.card.name, "strategy": row.strategy_name, "role": row.role}
-        if row
-        else None
-    )
+def _named(row: Row | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    named = {"backbone": row.backbone.card.name, "strategy": row.strategy_name, "role": row.role}
+    return named | ({"transfers": list(row.transfers)} if row.draws else {})
+
+
+def beside_labels(row: Row) -> str:
+    """What a row has beside labels of the target, where that is more than weights."""
+    return f"; beside the labels it has {listed(row.transfers)}" if row.draws else ""
 
 
 def _sentence(candidate: Row, control: Row, difference: Difference) -> str:
@@ -264,8 +276,8 @@ def _sentence(candidate: Row, control: Row, difference: Difference) -> str:
     basis = f"{difference.n_units} {unit}, {difference.n_folds} folds"
     if difference.n_units > 1:
         basis = f"{level} {low} to {high}, {basis}"
-    transfer = "" if candidate.pretrained else "no weights were pretrained: no transfer to judge; "
+    transfer = "" if candidate.transfers else "no weights were pretrained: no transfer to judge; "
     return (
         f"{transfer}{candidate.name} against the best control, {control.name}: "
-        f"{points} points of {metric_name(difference.metric)} ({basis})"
+        f"{points} points of {metric_name(difference.metric)} ({basis}){beside_labels(candidate)}"
     )

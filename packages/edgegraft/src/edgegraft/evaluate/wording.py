@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from numbers import Real
 from typing import Any, NamedTuple
@@ -52,6 +52,14 @@ def metric_name(name: Any) -> str:
     ('macro F1', 'calibration error')
     """
     return NAMES.get(str(name), str(name).replace("_", " "))
+
+
+def listed(names: Sequence[str]) -> str:
+    """
+    >>> listed(["pretrained weights", "the pool", "the sources"])
+    'pretrained weights, the pool and the sources'
+    """
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
 def capital(text: str) -> str:
@@ -205,7 +213,8 @@ def pair(entry: Any) -> str:
     if not isinstance(entry, Mapping):
         return MISSING if entry is None else str(entry)
     names = [str(entry[key]) for key in ("backbone", "strategy") if entry.get(key)]
-    return "/".join(names) or MISSING
+    at = f"@{entry['source']}" if entry.get("source") else ""
+    return "/".join(names) + at if names else MISSING
 
 
 class Finding(NamedTuple):
@@ -269,6 +278,8 @@ def _evidence(verdict: Mapping[str, Any], gap: Mapping[str, Any]) -> str:
         parts.append(
             f"{pair(verdict['candidate'])} against the best control, {pair(verdict['reference'])}"
         )
+        if verdict["candidate"].get("transfers"):
+            parts[0] += f", without {listed(verdict['candidate']['transfers'])}"
     folds, units = known(gap.get("n_folds")), known(gap.get("n_units"))
     if folds:
         parts.append(f"the same {count(folds)} folds for both")
