@@ -11,7 +11,7 @@ import numpy as np
 from edgegraft.adapt.adapted import Adapted
 from edgegraft.adapt.decision import (
     Decision,
-    Rule,
+    Tables,
     by_labels,
     calibrated,
     left_out,
@@ -19,17 +19,19 @@ from edgegraft.adapt.decision import (
     tables_of,
     told,
 )
+from edgegraft.adapt.evidence import gather
 from edgegraft.adapt.mixture import mix
-from edgegraft.adapt.paired import units_of
+from edgegraft.adapt.paired import holm, units_of
 from edgegraft.adapt.probe import lineage_of
 from edgegraft.adapt.scored import Scored, score
 from edgegraft.adapt.strategy import Strategy, Watch, build_strategy, unwatched
+from edgegraft.adapt.structure import above_in_all, dealt, sampled, structure_of
 from edgegraft.catalog import names
 from edgegraft.data.domains import from_sources, labelled_target, pool_of, sources_of
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge.errors import EdgegraftError
-from edgegraft_edge.signal import TARGET, Array, Windows
+from edgegraft_edge.signal import TARGET, UNLABELLED, Array, Windows
 
 FROM_POOL = ("spread",)
 FROM_SOURCES = ("standardise", "weighted", "toward-source")
@@ -161,12 +163,10 @@ def guarded(
     target = labelled_target(train)
     blind = len(set(target.y.tolist())) < 2
     if blind:
-        reference = replace(reference, name=f"{reference.name} on the sources")
-    first = score(
-        reference.strategy, backbone, _as_target(train) if blind else train, task, seed=seed,
-        watch=watch,
-    )  # fmt: skip
-    tried = [Tried(reference, replace(first, left_out=None) if blind else first)]
+        train = _hidden(train)
+    alone = _as_target(train) if blind else train
+    first = score(reference.strategy, backbone, alone, task, seed=seed, watch=watch)
+    tried = [Tried(reference, first)]
     for way in ways:
         watch("guard", {"expert": way.name})
         try:
@@ -175,57 +175,158 @@ def guarded(
         except EdgegraftError as error:
             problem = error.problems[0]
             tried.append(Tried(way, None, f"could not be fitted: {problem.found}: {problem.why}"))
-    return _served(tried, train, target, blind, alpha, seed)
+    fewest = 0 if blind else int(np.unique(target.y, return_counts=True)[1].min())
+    if blind:
+        kept = [one for one in tried if one.scored]
+        return _by_structure(kept, tried, followers(kept, backbone, train, task, seed=seed))
+    if fewest < ENOUGH:
+        tried = suspected(tried, backbone, train, task, alpha=alpha, seed=seed)
+    if first.left_out is None:
+        kept = [one for one in tried if one.scored and not one.because]
+        return _by_structure(kept, tried, shared(len(kept)))
+    kept = [one for one in tried if one.left_out is not None and not one.because]
+    return _by_labels(kept, tried, target, alpha, seed)
 
 
-def _served(
-    tried: list[Tried], train: Windows, target: Windows, blind: bool, alpha: float, seed: int
+def suspected(
+    tried: Sequence[Tried],
+    backbone: Backbone,
+    train: Windows,
+    task: Task,
+    *,
+    alpha: float,
+    seed: int,
+) -> list[Tried]:
+    """The same, where structure objects with its objection: see `edgegraft.adapt.structure`.
+
+    What needs the pool needs a pool that has a say; what needs sources needs sources whose
+    model, not shown the target's labels, knows them better than by chance (Holm over experts).
+    """
+    evidence = gather(train, task)
+    objection = ""
+    if len(evidence.pool):
+        objection = structure_of(evidence, backbone, seed=seed).objection
+    p_values: dict[str, float] = {}
+    target = labelled_target(train)
+    for one in tried[1:]:
+        if one.scored and evidence.sources and one.way.name not in FROM_POOL:
+            p_values[one.way.name] = _unseen(one.way, backbone, train, target, task, seed)
+    raised = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    found = [tried[0]]
+    for one in tried[1:]:
+        why = one.because
+        p = raised.get(one.way.name)
+        if one.scored and p is None:
+            why = objection
+        elif p is not None and p > alpha:
+            why = f"without the target's labels it knows them no better than by chance (p {p:.2g})"
+        found.append(replace(one, because=why))
+    return found
+
+
+def _unseen(
+    way: Way, backbone: Backbone, train: Windows, target: Windows, task: Task, seed: int
+) -> float:
+    """P-value of the way's sources being unrelated: labels of the target were not shown to it."""
+    try:
+        model = way.strategy.adapt(backbone, way.windows(_hidden(train)), task, seed=seed)
+        said = model.predict(replace(target, y=np.full(len(target), UNLABELLED)))
+    except EdgegraftError:
+        return 1.0
+    known = np.isin(target.y, said.classes)
+    if known.sum() < 2:
+        return 1.0
+    codes = np.array([said.classes.index(name) for name in target.y[known].tolist()])
+    return dealt(said.probabilities[known], codes, seed=seed)
+
+
+def followers(
+    tried: Sequence[Tried], backbone: Backbone, train: Windows, task: Task, *, seed: int
+) -> Decision:
+    """No labels of the target: the experts that follow the pool's parts better than the reference.
+
+    They share evenly; without a pool, or where none does, the reference is served.
+    """
+    pool = pool_of(train)
+    weights, why = np.zeros(len(tried)), ["from sources alone"] + ["no pool to see"] * len(tried)
+    if len(pool):
+        evidence = gather(train, task)
+        seen = structure_of(evidence, backbone, seed=seed)
+        looked = pool.take(sampled(len(pool), seed))
+        said = [_hard(one.model, looked, evidence.classes) for one in tried]
+        better = above_in_all(seen, said)
+        weights[1:] = better[1:]
+        why = ["from sources alone"] + [
+            "follows the parts of the pool better than the reference, in every view"
+            if each
+            else "follows the parts of the pool no better than the reference"
+            for each in better[1:]
+        ]
+    if not weights.any():
+        weights[0] = 1.0
+    return Decision("source-only", weights / weights.sum(), tuple(why), (None,) * len(tried))
+
+
+def shared(n_ways: int) -> Decision:
+    """Half for the reference, half for the experts to which structure has no objection."""
+    weights = np.full(n_ways, 0.5 / max(1, n_ways - 1))
+    weights[0] = 0.5 if n_ways > 1 else 1.0
+    why = ("labels alone", *("structure has no objection",) * (n_ways - 1))
+    return Decision("structure", weights, why, (None,) * n_ways)
+
+
+def _by_labels(
+    kept: list[Tried], tried: list[Tried], target: Windows, alpha: float, seed: int
 ) -> Scored:
-    """What is served of all that could be fitted."""
-    labels_decide = not blind and np.unique(target.y, return_counts=True)[1].min() >= ENOUGH
-    if labels_decide and tried[0].left_out is not None:
-        usable = [one for one in tried if one.left_out is not None]
-        found = [(one.left_out, one.model.classes) for one in tried if one.left_out is not None]
-        tables = tables_of(found, target.y, units_of(target))
-        decision = by_labels(tables.likely, tables.right, tables.units, alpha=alpha, seed=seed)
-    else:
-        usable, tables = [one for one in tried if one.scored], None
-        decision = by_structure(usable, train, blind)
-    weights = decision.weights.tolist()
-    lines = lines_of([one.way.name for one in usable], decision, tables)
-    for one in tried:
-        if not any(one is other for other in usable):
-            lines.append(_failed(one))
-    temperatures = np.ones(len(usable)) if tables is None else tables.temperatures
+    """What left-out windows decide, at temperatures that they suit."""
+    found = [(one.left_out, one.model.classes) for one in kept if one.left_out is not None]
+    tables = tables_of(found, target.y, units_of(target))
+    decision = by_labels(tables.likely, tables.right, tables.units, alpha=alpha, seed=seed)
     parts = [
         replace(one.model, temperature=one.model.temperature * float(temperature))
-        for one, temperature in zip(usable, temperatures, strict=True)
+        for one, temperature in zip(kept, tables.temperatures, strict=True)
     ]
-    served = mix(parts, weights, {"guard": told(lines, decision)})
-    if tables is None:
-        return Scored(served, None)
-    table = left_out(tables, alpha=alpha, seed=seed)
-    table, temperature = calibrated(table, tables.codes)
+    served = mix(parts, decision.weights.tolist(), _lineage(kept, tried, decision, tables))
+    table, temperature = calibrated(left_out(tables, alpha=alpha, seed=seed), tables.codes)
     served = replace(served, temperature=served.temperature * temperature)
     return Scored(served, table[:, [tables.classes.index(name) for name in served.classes]])
 
 
-def by_structure(usable: Sequence[Tried], train: Windows, blind: bool) -> Decision:
-    """Weights where too few labels can be left out."""
-    weights = np.zeros(len(usable))
-    weights[0] = 1.0
-    rule: Rule = "source-only" if blind else "structure"
-    why = ["kept"] + ["nothing speaks for it"] * (len(usable) - 1)
-    return Decision(rule, weights, tuple(why), (None,) * len(usable), None)
+def _by_structure(kept: list[Tried], tried: list[Tried], decision: Decision) -> Scored:
+    parts = [one.model for one in kept]
+    return Scored(
+        mix(parts, decision.weights.tolist(), _lineage(kept, tried, decision, None)), None
+    )
+
+
+def _lineage(
+    kept: list[Tried], tried: list[Tried], decision: Decision, tables: Tables | None
+) -> dict[str, Any]:
+    lines = lines_of([one.way.name for one in kept], decision, tables)
+    names = {line["name"] for line in lines}
+    lines += [_left_aside(one) for one in tried if one.way.name not in names]
+    return {"guard": told(lines, decision)}
+
+
+def _hard(model: Adapted, windows: Windows, classes: tuple[str, ...]) -> Array:
+    """The likeliest class of each window as rows of zeros and a one (n_windows, n_classes)."""
+    said = model.predict(windows)
+    order = np.array([classes.index(name) for name in said.classes])
+    return np.asarray(np.eye(len(classes))[order[said.probabilities.argmax(axis=1)]])
+
+
+def _hidden(train: Windows) -> Windows:
+    """The same, where the target's labels are not known."""
+    return replace(train, y=np.where(train.at_target, UNLABELLED, train.y))
 
 
 def _as_target(train: Windows) -> Windows:
-    """Labelled windows of the sources, as if they were the target's; the pool stays."""
+    """Labelled windows of the sources, as if they were the target's."""
     kept = train.take(np.flatnonzero(train.labelled & ~train.at_target))
     return replace(kept, domains=np.full(len(kept), TARGET))
 
 
-def _failed(one: Tried) -> dict[str, Any]:
+def _left_aside(one: Tried) -> dict[str, Any]:
     because = one.because or "cannot say anything of windows left out"
     return {
         "name": one.way.name, "log_loss": None, "accuracy": None, "p_value": None,
