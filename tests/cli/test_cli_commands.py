@@ -158,8 +158,14 @@ def test_models_are_listed_shown_and_ranked(capsys):
     assert card["licence"] == "Apache-2.0"
     ranking = answer(capsys, "models", "recommend", "synthetic:n=30,seed=1")["ranking"]
     losses = [row["log_loss"] for row in ranking if row["log_loss"] is not None]
-    assert losses == sorted(losses)
+    assert ranking[0]["backbone"] == "minirocket"  # the reference, as nothing outweighs it
+    assert losses[1:] == sorted(losses[1:])
     assert len(losses) >= 3
+    other = answer(capsys, "models", "recommend", "synthetic:n=30,seed=1", "--by", "logme")
+    values = [row["logme"] for row in other["ranking"] if row["logme"] is not None]
+    assert values == sorted(values, reverse=True)
+    assert len(values) >= 3
+    assert answer(capsys, "models", "recommend", "synthetic:n=30", "--by", "x", code=2)
     assert run(["models", "show", "minirokcet"]) == 2
     assert "try:  minirocket" in capsys.readouterr().err
 

@@ -19,6 +19,7 @@ from edgegraft.adapt.adapted import Adapted
 from edgegraft.adapt.select import Ranked, rank_backbones
 from edgegraft.adapt.strategy import Watch, build_strategy, check_options, unwatched
 from edgegraft.catalog import find
+from edgegraft.data.domains import labelled_target
 from edgegraft.data.source import telling
 from edgegraft.data.split import Fold, few_shot
 from edgegraft.evaluate.compare import Row, compute, cross_validate
@@ -272,14 +273,23 @@ def predict(model: Any, data: Data, **data_options: Any) -> Predictions:
 
 
 def recommend(
-    data: Data, *, seed: int = 0, watch: Watch = unwatched, **data_options: Any
+    data: Data,
+    *,
+    by: str = "left-out",
+    seed: int = 0,
+    watch: Watch = unwatched,
+    **data_options: Any,
 ) -> tuple[Ranked, ...]:
-    """Backbones ranked for this data by what their closed-form heads say of left-out windows."""
+    """Backbones ranked for this data by what their closed-form heads say of left-out windows.
+
+    Unlabelled windows of the data are its pool: with one label of a class they rank. `by` may be
+    "logme" or "hscore", for comparison.
+    """
     task = Classification()
-    windows = open_inputs(data, task, seed=seed, options=data_options).windows
-    return rank_backbones(
-        contenders("auto", windows.spec.kind), windows, task, seed=seed, watch=watch
-    )
+    windows = open_windows(data, data_options)
+    task.classes(windows if not windows.labelled.any() else labelled_target(windows))
+    known = contenders("auto", windows.spec.kind)
+    return rank_backbones(known, windows, task, by=by, seed=seed, watch=watch)
 
 
 def workers() -> int:
@@ -301,7 +311,8 @@ def _task(task: Task | str, normal: str | None) -> Task:
 def _ranked(known: list[Backbone], inputs: Inputs, seed: int, watch: Watch) -> tuple[Ranked, ...]:
     """Backbones ranked by target labels; without any, by those of sources, whole domains apart."""
     if len(inputs.windows):
-        return rank_backbones(known, inputs.windows, inputs.task, seed=seed, watch=watch)
+        own = inputs.everything.take(inputs.everything.at_target)
+        return rank_backbones(known, own, inputs.task, seed=seed, watch=watch)
     taught = inputs.beside.take(~inputs.beside.at_target)
     groups = np.array([f"{domain}/{group}" for domain, group in
                        zip(taught.domains, taught.groups, strict=True)])  # fmt: skip

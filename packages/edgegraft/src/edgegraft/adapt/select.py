@@ -178,7 +178,7 @@ def _weighed(row: Ranked, rows: Sequence[Ranked], reference: str | None) -> Rank
         f"{nats:.0f} nats better than {reference}, which outweighs it"
         if nats > OUTWEIGHS
         else f"{nats:.0f} of {OUTWEIGHS:g} nats that it takes to go before {reference}"
-        if nats > 0
+        if nats >= 1
         else ""
     )
     return replace(row, because=f"{row.because}; {said}") if said else row

@@ -136,21 +136,31 @@ def _megabytes(n_bytes: int | None) -> str:
 
 @click.command("recommend", cls=DataCommand)
 @click.argument("data")
+@click.option(
+    "--by",
+    default="left-out",
+    show_default=True,
+    metavar="MEASURE",
+    help="left-out (heads on windows left out), or for comparison logme or hscore.",
+)
 @data_options
 @seed_option
 @json_option
-def recommend(data: str, seed: int, as_json: bool, **options: Any) -> None:
+def recommend(data: str, by: str, seed: int, as_json: bool, **options: Any) -> None:
     """Rank the backbones on your data.
 
     By exact leave-one-out of the head that would ship; by leave-one-group-out where groups are
-    known. Takes seconds, trains no network.
+    known. Takes seconds, trains no network. With one label of a class nothing can be left out:
+    then unlabelled windows in DATA rank, by how their structure agrees.
     """
     from edgegraft import workflow
 
     with Progress() as watch:
         watch("stage", {"name": "rank"})
-        ranking = workflow.recommend(data, seed=seed, watch=watch, **given(options))
-    columns = ["backbone", "kind", "score", "log_loss", "labels_used", "seconds", "because"]
+        ranking = workflow.recommend(data, by=by, seed=seed, watch=watch, **given(options))
+    told = "agreement" if any(row.agreement is not None for row in ranking) else by
+    more = [told] if told != "left-out" else []
+    columns = ["backbone", "kind", *more, "score", "log_loss", "labels_used", "seconds", "because"]
     rows = [row.as_dict() for row in ranking]
     write(
         {"ranking": rows},
