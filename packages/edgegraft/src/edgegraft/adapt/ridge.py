@@ -198,7 +198,7 @@ def _solve(
     targets = np.eye(n_classes)[codes]
     offset = share @ targets
     goal = (targets - offset) * root
-    values, vectors = _decompose(rows)
+    values, vectors = decompose(rows)
     return _System(mean, scale / told, rows, values, vectors, vectors.T @ goal, goal, root,
                    targets, offset)  # fmt: skip
 
@@ -246,7 +246,7 @@ def _refitted(
     return tables
 
 
-def _decompose(rows: Array) -> tuple[Array, Array]:
+def decompose(rows: Array) -> tuple[Array, Array]:
     """Eigenvalues and left singular vectors of rows (n, d), by the smaller Gram matrix."""
     n_rows, n_columns = rows.shape
     if n_rows <= n_columns:
