@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgegraft.data.audit import audit
     from edgegraft.data.dataset import Dataset, open_data
     from edgegraft.estimator import TransferClassifier
+    from edgegraft.labels import label_next
     from edgegraft.shipping import export, load
     from edgegraft.workflow import Run, adapt, evaluate, predict, recommend
     from edgegraft_edge.bundle import Bundle
@@ -37,6 +38,7 @@ _PLACES = {
     "audit": "edgegraft.data.audit",
     "evaluate": "edgegraft.workflow",
     "export": "edgegraft.shipping",
+    "label_next": "edgegraft.labels",
     "load": "edgegraft.shipping",
     "open_data": "edgegraft.data.dataset",
     "predict": "edgegraft.workflow",
@@ -58,6 +60,7 @@ __all__ = [
     "audit",
     "evaluate",
     "export",
+    "label_next",
     "load",
     "open_data",
     "predict",

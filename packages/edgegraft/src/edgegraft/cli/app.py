@@ -59,6 +59,10 @@ COMMANDS = {
     "demo": ("edgegraft.cli.demo:demo", "Adapt, prove and ship on real recordings, in a minute."),
     "doctor": ("edgegraft.cli.data:doctor", "Look for trouble in data before training on it."),
     "models": ("edgegraft.cli.models:models", "List, show, fetch and recommend backbones."),
+    "label": (
+        "edgegraft.cli.label:label",
+        "Propose windows to label next, and take filled-in labels back.",
+    ),
     "pretrain": (
         "edgegraft.cli.train:pretrain",
         "Train a network on source recordings, pictures or sentences.",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from edgegraft.data.images import windows_of_pixels
 from edgegraft.data.source import DataOptions
 from edgegraft_edge import parts
 from edgegraft_edge.errors import DataError, nearest
+from edgegraft_edge.files import replace_file
 from edgegraft_edge.signal import UNLABELLED, Array, Channel, ImageSpec, Windows, WindowSpec
 
 MAX_BYTES = 4 * 2**30  # unpacked; a larger set belongs into recordings
@@ -24,8 +27,9 @@ class NpzSource:
     """Windows from an .npz file, or from a folder of them.
 
     Arrays: `x` (n_windows, n_channels, n_timepoints); `y` (n_windows,), empty, NaN or -1 where
-    unlabelled; if known `groups` (n_windows,), `rate_hz`, `channels` (n_channels,), and
-    `recording` and `start` (n_windows,) for windows that overlap. Whole numbers 0 to 255 of four
+    unlabelled; if known `groups` (n_windows,), `rate_hz`, `channels` and their `units`
+    (n_channels,), and for windows that overlap `recording` and `start` (n_windows,), `names`
+    (n_recordings,) and `stride_s`. Whole numbers 0 to 255 of four
     axes, or uint8 of three without `rate_hz` or `channels`, are pictures.
 
     Errors: `DataError` "npz-keys", "npz-pickle", "file-damaged", "file-large", "window-shape",
@@ -128,7 +132,52 @@ def _windows_of(path: Path, options: DataOptions) -> tuple[Windows, RowAccount]:
             "np.savez(file, x=x, y=y, groups=groups, rate_hz=50, channels=names)",
         )
     names = tuple(f"{path.stem}/{number}" for number in range(len(arrays["x"])))
-    return _accepted(arrays, names, path.name, options)
+    return _accepted(arrays, _recording_names(arrays, names), path.name, options)
+
+
+def _recording_names(arrays: Mapping[str, Array], usual: tuple[str, ...]) -> tuple[str, ...]:
+    """The names that the file gives its recordings, where it has one for each."""
+    known = np.atleast_1d(arrays.get("names", np.array([], dtype=str)))
+    number = arrays.get("recording")
+    whole = number is not None and number.dtype.kind in "iu" and len(number)
+    if not whole or number is None or int(number.max()) >= len(known) or int(number.min()) < 0:
+        return usual
+    return tuple(map(str, known))
+
+
+def write_npz(windows: Windows, path: Path) -> Path:
+    """Windows as an .npz file that `NpzSource` reads back as they are.
+
+    Errors: `DataError` "kind-differs" for sentences.
+
+    >>> windows = Windows.of(np.ones((2, 1, 8)), y=["a", ""], rate_hz=4.0, channels=["x"])
+    >>> back = NpzSource().open(str(write_npz(windows, Path("two.npz"))), DataOptions()).windows()
+    >>> back.y.tolist(), back.spec == windows.spec
+    (['a', ''], True)
+    """
+    spec = windows.spec
+    if spec.kind == "text":
+        raise DataError.of(
+            "kind-differs",
+            "sentences as .npz",
+            "such a file holds series, sound or pictures",
+            "write the labels into the table that the sentences came from",
+        )
+    arrays: dict[str, Any] = {"x": windows.x, "y": windows.y, "groups": windows.groups}
+    names = windows.names
+    if len(windows) and len(names) <= int(windows.recording.max()):
+        names = (*names, *map(str, range(len(names), int(windows.recording.max()) + 1)))
+    arrays |= {"recording": windows.recording, "start": windows.start, "names": np.array(names)}
+    if isinstance(spec, WindowSpec):
+        arrays |= {
+            "rate_hz": spec.rate_hz,
+            "stride_s": spec.stride_s,
+            "channels": np.array(spec.channel_names),
+            "units": np.array([channel.unit for channel in spec.channels]),
+        }
+    memory = io.BytesIO()
+    np.savez_compressed(memory, **arrays)
+    return replace_file(path, memory.getvalue())
 
 
 def _load(path: Path) -> dict[str, Array]:
@@ -221,7 +270,8 @@ def _pictures(
     y = label_text(arrays["y"]) if "y" in arrays else blank
     groups = arrays.get("groups")
     known = blank if groups is None else label_text(groups, unknown_minus_one=False)
-    return Windows(x, y, known, spec, names=names), RowAccount(len(x), len(x))
+    numbers = _whole(arrays.get("recording"), len(x), np.arange(len(x)))
+    return Windows(x, y, known, spec, numbers, names=names), RowAccount(len(x), len(x))
 
 
 def label_text(values: Array, *, unknown_minus_one: bool = True) -> Array:
@@ -250,6 +300,12 @@ def _spec(arrays: Mapping[str, Array], x: Array, rate_hz: float) -> WindowSpec:
     n_channels, n_timepoints = x.shape[1:]
     names = [str(name) for name in np.atleast_1d(arrays.get("channels", np.array([], dtype=str)))]
     spec = WindowSpec.from_shape(n_channels, n_timepoints, rate_hz, names)
+    units = [str(unit) for unit in np.atleast_1d(arrays.get("units", np.array([], dtype=str)))]
+    if len(units) == spec.n_channels:
+        pairs = zip(spec.channel_names, units, strict=True)
+        spec = replace(spec, channels=tuple(Channel(name, unit) for name, unit in pairs))
+    if "stride_s" in arrays:
+        spec = replace(spec, stride_s=float(_scalar(arrays["stride_s"], "stride_s") or 0))
     if "channels" not in arrays or len(set(names)) == len(names):
         return spec
     raise DataError.of(
@@ -261,8 +317,6 @@ def _spec(arrays: Mapping[str, Array], x: Array, rate_hz: float) -> WindowSpec:
 
 
 def _with_channels(windows: Windows, wanted: tuple[str, ...]) -> Windows:
-    from dataclasses import replace
-
     from edgegraft_edge.windowing import bind
 
     given = windows.series
