@@ -1,0 +1,75 @@
+"""Linear heads taught by labels that spread, in closed form, with any rows left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgegraft.adapt.views import View
+from edgegraft_edge.heads import LinearHead
+from edgegraft_edge.signal import Array
+
+STRENGTH = 0.1
+"""Regularisation relative to the mean eigenvalue of the Gram matrix."""
+_TINY = 1e-7
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Embeddings of one view that a head learns from; their inner products serve every fit.
+
+    Attributes:
+        view: where they are from.
+        mean, scale: float32 (dim,), of the rows.
+        rows: float32 (n_rows, dim), at mean zero and unit deviation.
+        gram: float64 (n_rows, n_rows), scaled to a mean diagonal of one.
+        unit: what the inner products were divided by.
+    """
+
+    view: View
+    mean: Array
+    scale: Array
+    rows: Array
+    gram: Array
+    unit: float
+
+    @classmethod
+    def of(cls, view: View, index: Array) -> Lesson:
+        """The rows of a view at `index`."""
+        z = np.asarray(view.z[index], dtype=np.float32)
+        mean, spread = z.mean(axis=0), z.std(axis=0)
+        scale = np.where(spread > _TINY * (1 + np.abs(mean)), spread, np.inf).astype(np.float32)
+        rows = (z - mean) / scale
+        gram = (rows @ rows.T).astype(np.float64)
+        unit = max(float(np.trace(gram)) / len(gram), _TINY)
+        return cls(view, mean, scale, rows, gram / unit, unit)
+
+    def solve(self, targets: Array, weights: Array) -> tuple[Array, Array]:
+        """Dual coefficients (n_rows, n_classes) and offset (n_classes,) of weighted ridge.
+
+        Args:
+            targets: (n_rows, n_classes), rows sum to one.
+            weights: importance of each row (n_rows,); rows of weight zero take no part.
+        """
+        used = np.flatnonzero(weights > 0)
+        share = weights[used] / weights[used].mean()
+        offset = share @ targets[used] / len(used)
+        root = np.sqrt(share)[:, None]
+        matrix = root * self.gram[np.ix_(used, used)] * root.T
+        matrix[np.diag_indices(len(used))] += STRENGTH
+        dual = np.zeros((len(self.rows), targets.shape[1]))
+        dual[used] = root * np.linalg.solve(matrix, root * (targets[used] - offset))
+        return dual, offset
+
+    def scores(self, dual: Array, offset: Array) -> Array:
+        """What such a head says of all rows (n_rows, n_classes), before softmax."""
+        return np.asarray(self.gram @ dual + offset)
+
+    def head(self, dual: Array, offset: Array, temperature: float) -> LinearHead:
+        """The head for embeddings as they come from the backbone."""
+        weight = (self.rows.T @ (dual / self.unit).astype(np.float32)) / self.scale[:, None]
+        bias = offset - self.mean @ weight
+        return LinearHead(
+            (weight / temperature).astype(np.float32), (bias / temperature).astype(np.float32)
+        )
