@@ -34,7 +34,7 @@ from edgegraft_edge.errors import EdgegraftError
 from edgegraft_edge.signal import TARGET, UNLABELLED, Array, Windows
 
 FROM_POOL = ("spread",)
-FROM_SOURCES = ("standardise", "weighted", "toward-source")
+FROM_SOURCES = ("weighted", "standardise", "toward-source")
 MOST_SOURCES = 6
 """So many sources at most are tried one by one; more would make the test blunt."""
 ENOUGH = 3
@@ -181,8 +181,8 @@ def guarded(
         return _by_structure(kept, tried, followers(kept, backbone, train, task, seed=seed))
     if fewest < ENOUGH:
         tried = suspected(tried, backbone, train, task, alpha=alpha, seed=seed)
-    if first.left_out is None:
-        kept = [one for one in tried if one.scored and not one.because]
+    kept = [one for one in tried if one.scored and not one.because]
+    if fewest < ENOUGH and any(one.left_out is None for one in kept):
         return _by_structure(kept, tried, shared(len(kept)))
     kept = [one for one in tried if one.left_out is not None and not one.because]
     return _by_labels(kept, tried, target, alpha, seed)

@@ -4,8 +4,8 @@ Three questions about the pool, each put to several views of the windows, all of
 yes before labels that spread over it are believed:
 
 * Do the labelled windows lie in it? A pool of other things does not hold their neighbours.
-* Does it fall into at least as many parts as there are classes? A pool without gaps lets labels
-  run everywhere.
+* Does it fall into about as many parts as there are classes? A pool without gaps lets labels run
+  everywhere.
 * Do the labels reach all of it? Parts that hold no label (bearings of another damage) would get
   theirs by chance.
 
@@ -36,11 +36,13 @@ VIEWS = ("minirocket", "statistics", "mel-statistics", "texture", "tfidf")
 MOST_POOL = 2000
 """So many windows of the pool are enough to see its structure."""
 N_NEAR = 3
-STRANGE = 0.01
-"""Error rate at which a pool of the same windows is taken for a foreign one, in each view."""
+STRANGE, OUTSIDE = 0.005, 0.9
+"""Error rate at which a pool of the same windows is taken for a foreign one, in each view; and
+the share of the pool that lies farther in than every labelled window of a foreign one."""
 SLOW = 0.9
 """Eigenvalues above this stand for parts that a random walk on the graph seldom leaves."""
-REACHED = 0.75
+ENOUGH_PARTS, REACHED = 2 / 3, 0.7
+"""Parts for each class (classes that look alike may share one), and reach, that are asked for."""
 N_DEALT = 5000
 
 
@@ -78,8 +80,8 @@ class Structure:
         if min(view.home for view in self.views) < STRANGE:
             return "the labelled windows do not lie in the pool"
         parts = min(view.parts for view in self.views)
-        if parts < self.n_classes:
-            return f"the pool falls into {parts} parts, fewer than {self.n_classes} classes"
+        if parts < max(2, ENOUGH_PARTS * self.n_classes):
+            return f"the pool falls into {parts} parts, too few for {self.n_classes} classes"
         reach = min(view.reach for view in self.views)
         if reach < REACHED:
             return f"labels reach {100 * reach:.0f} % of the pool"
@@ -171,6 +173,8 @@ def _home(labelled: Array, pool: Array) -> float:
     """
     own = np.sort(_nearest(pool, pool, 1))
     rank = np.searchsorted(own, _nearest(labelled, pool, 0)) / len(own)
+    if rank.min() > OUTSIDE:
+        return 0.0
     from scipy.special import ndtr
 
     return float(ndtr((0.5 - rank.mean()) * np.sqrt(12 * len(rank))))
@@ -187,15 +191,19 @@ def _nearest(rows: Array, pool: Array, skipped: int) -> Array:
 
 def _parts(graph: Neighbours, most: int) -> int:
     """Parts that a random walk seldom leaves: eigenvalues above `SLOW`, at most so many."""
-    from scipy.sparse.linalg import eigsh
+    from scipy.sparse.csgraph import connected_components
+    from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
+    apart = int(connected_components(graph.weights, directed=False, return_labels=False))
+    if apart >= most or most >= len(graph) - 1:
+        return min(most, apart)
+    start = np.random.default_rng(0).normal(size=len(graph))
     matrix = graph.normalised.astype(np.float64)
-    if most >= len(graph) - 1:
-        values = np.linalg.eigvalsh(matrix.toarray())
-    else:
-        start = np.sqrt(np.maximum(graph.degree, 1e-12))
-        values = eigsh(matrix, k=most, v0=start, return_eigenvectors=False)
-    return min(most, int((values > SLOW).sum()))
+    try:
+        values = eigsh(matrix, k=most, v0=start, tol=1e-3, return_eigenvectors=False)
+    except ArpackNoConvergence as error:  # those that did converge are a lower bound
+        values = error.eigenvalues
+    return max(apart, int((values > SLOW).sum()))
 
 
 def _reach(graph: Neighbours, seeds: Array, n_labelled: int) -> float:
