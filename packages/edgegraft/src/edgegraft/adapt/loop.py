@@ -162,14 +162,17 @@ class Lesson:
         validate: parameters -> {"loss": ..., metrics by name}; None where nothing can be held out.
         pace: (name, epoch) -> factor on the learning rate; 0 keeps a parameter as it is.
         metrics: what `validate` gives, besides "loss".
+        timed: whether `loss` also takes, last, what share of the steps is over (0 to 1): for
+            terms that come in gradually.
     """
 
     parameters: Mapping[str, Array]
     n_samples: int
-    loss: Callable[[Parameters, Array, np.random.Generator], Tensor]
+    loss: Callable[..., Tensor]
     validate: Callable[[Parameters], Mapping[str, float]] | None = None
     pace: Callable[[str, int], float] = _everywhere
     metrics: Collection[str] = ()
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -284,9 +287,11 @@ def _epoch(run: _Run, lesson: Lesson, training: Training, seed: int, watch: Watc
     n_steps = max(1, lesson.n_samples // size)  # what does not fill a batch joins the others
     total = 0.0
     for step, batch in enumerate(np.array_split(order, n_steps)):
-        _set_pace(run, lesson, training, (run.epoch + step / n_steps) / training.epochs)
+        share = (run.epoch + step / n_steps) / training.epochs
+        _set_pace(run, lesson, training, share)
         run.optimiser.zero_grad(set_to_none=True)
-        loss = lesson.loss(run.parameters, np.sort(batch), random)
+        when = (share,) if lesson.timed else ()
+        loss = lesson.loss(run.parameters, np.sort(batch), random, *when)
         value = float(loss.detach())
         if not np.isfinite(value):
             raise ModelError.of(
