@@ -111,8 +111,10 @@ def by_labels(likely: Array, right: Array, units: Array, *, alpha: float, seed: 
     """Weights from left-out windows: the experts that pass the test, or else the mixture.
 
     The test asks for less log loss (floored, so that no single window decides) and no less
-    accuracy. Experts that pass share as the mixture weighs them; their cumulative log loss,
-    and so that of their mixture, is below the reference's.
+    accuracy. Experts that pass share by their tempered likelihoods; their cumulative log loss,
+    and so that of their mixture, is below the reference's. Otherwise the wager is between the
+    reference and, for each expert, the even mixture of both: so the reference keeps half at
+    least, however much better an expert looks on few windows, and the bound stays.
 
     Args:
         likely: probability of what was true, the reference first (n_windows, n_ways).
@@ -125,16 +127,20 @@ def by_labels(likely: Array, right: Array, units: Array, *, alpha: float, seed: 
     ('test', [0.0, 1.0, 0.0])
     """
     losses, floored = surprise(likely), surprise(likely, TESTED_LEAST)
-    found = wager(likely, independent(losses, units) / len(losses))
+    temper = independent(losses, units) / len(losses)
+    found = wager(np.concatenate([likely[:, :1], (likely[:, :1] + likely[:, 1:]) / 2], 1), temper)
     assert found.holds, "a mixture lost more than its bound"
     gains = floored[:, :1] - floored[:, 1:]
     p_values = holm([sign_flip(gain, units, seed=seed) for gain in gains.T])
     total = losses.sum(axis=0)
     sound = (right[:, 1:].mean(axis=0) >= right[:, 0].mean()) & (total[1:] < total[0])
     passed = (np.array(p_values) <= alpha) & sound
-    weights = found.weights.copy()
     if passed.any():
+        weights = np.exp(-temper * (total - total[1:][passed].min()))
         weights *= np.concatenate([[False], passed])
+    else:
+        weights = np.concatenate([[0.0], found.weights[1:] / 2])
+        weights[0] = 1 - weights.sum()
     weights[weights < LEAST_SHARE * weights.sum()] = 0.0
     weights /= weights.sum()
     mean = losses.mean(axis=0)
