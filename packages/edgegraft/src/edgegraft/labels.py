@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from edgegraft.adapt.active import Projection, facility, fused, margin, tells_errors
-from edgegraft.adapt.committee import Committee, convene, curve
-from edgegraft.adapt.expert import normalised
+from edgegraft.adapt.active import fused
+from edgegraft.adapt.choice import By, Doubt, choose, views_of
+from edgegraft.adapt.committee import curve
 from edgegraft.adapt.strategy import Watch, unwatched
 from edgegraft.data.answers import answered, places, read_answers, unsure
 from edgegraft.data.domains import beside, joined
@@ -20,16 +20,12 @@ from edgegraft.evaluate.worth import Worth, worth
 from edgegraft.inputs import Data, open_windows
 from edgegraft.plan import contenders
 from edgegraft.zoo.backbone import Backbone
-from edgegraft.zoo.cache import embed_cached
 from edgegraft.zoo.registry import load_backbone
-from edgegraft_edge.errors import DataError, EdgegraftError, OptionError
+from edgegraft_edge.errors import DataError, OptionError
 from edgegraft_edge.signal import Array, Windows
 
 NEXT = 20
-ENOUGH = 5
-"""Labels per class, on average, from which doubt counts: before, coverage teaches more."""
-_FITTED, _AT_ONCE = 2000, 2000
-By = Literal["coverage", "doubt"]
+_MAPPED = 2000
 
 
 @dataclass(frozen=True)
@@ -148,35 +144,23 @@ def label_next(
     open_[skipped] = False
     _check(windows, int(open_.sum()), count, len(skipped))
     watch("stage", {"name": "embed"})
-    names, views, notes = _views(windows, backbone, seed)
-    z = fused(views)
+    views, notes = views_of(windows, _backbones(backbone, windows), seed=seed)
+    z = fused(list(views.values()))
     watch("stage", {"name": "choose"})
-    committee, by, because = _doubt(windows, views, z)
-    allowed = open_
-    worth_of = margin(committee.mean) if committee is not None and by == "doubt" else None
-    chosen, gains = facility(
-        z,
-        np.flatnonzero(windows.labelled),
-        count,
-        allowed=allowed,
-        worth=worth_of,
-        shares=_shares(windows),
-        seed=seed,
-    )
-    proposals = _proposals(windows, chosen, gains, committee, by)
+    chosen, gains, doubt = choose(windows, list(views.values()), z, count, allowed=open_, seed=seed)
     known = np.flatnonzero(windows.labelled)
-    value = _worth(windows, z, known, count, seed) if committee is not None else None
+    value = _worth(windows, z, known, count, seed) if doubt.committee is not None else None
     return Proposals(
-        proposals,
-        by,
-        because,
+        _proposals(windows, chosen, gains, doubt),
+        doubt.by,
+        doubt.because,
         windows,
         len(known),
         int(open_.sum()),
         value,
         _flat(z, seed),
-        tuple(names),
-        tuple(notes),
+        tuple(views),
+        notes,
     )
 
 
@@ -207,6 +191,14 @@ def _with_pool(windows: Windows, pool: Windows) -> Windows:
     return joined(windows, beside(windows, pool))
 
 
+def _backbones(backbone: str | PathLike[str] | Backbone, windows: Windows) -> list[Backbone]:
+    if backbone == "auto":
+        return contenders("auto", windows.spec.kind)
+    if isinstance(backbone, str | PathLike):
+        return [load_backbone(fspath(backbone))]
+    return [backbone]
+
+
 def _check(windows: Windows, n_open: int, count: int, n_skipped: int) -> None:
     aside = f", {n_skipped} of them set aside with ?" if n_skipped else ""
     if not n_open:
@@ -225,94 +217,9 @@ def _check(windows: Windows, n_open: int, count: int, n_skipped: int) -> None:
         )
 
 
-# -- embeddings
-
-
-def _views(
-    windows: Windows, backbone: str | PathLike[str] | Backbone, seed: int
-) -> tuple[list[str], list[Array], list[str]]:
-    """Projected embeddings of every window, by each backbone that can take them."""
-    kind = windows.spec.kind
-    if backbone == "auto":
-        known = contenders("auto", kind)
-    else:
-        own = load_backbone(fspath(backbone)) if isinstance(backbone, str | PathLike) else backbone
-        known = [own]
-    random = np.random.default_rng(seed)
-    some = windows.take(np.sort(random.permutation(len(windows))[:_FITTED]))
-    steps, fitted = normalised(some, "auto")
-    names, views, notes = [], [], []
-    for each in known:
-        try:
-            bound = each.fit(fitted, seed=seed)
-            project = Projection.of(embed_cached(bound, fitted.x))
-            parts = []
-            for first in range(0, len(windows), _AT_ONCE):
-                x = steps.run(windows.x[first : first + _AT_ONCE])
-                parts.append(project(embed_cached(bound, x)))
-        except EdgegraftError as error:
-            notes.append(f"{each.card.name} cannot be used: {error.problems[0].found}")
-            if backbone != "auto":
-                raise
-            continue
-        names.append(each.card.name)
-        views.append(np.concatenate(parts))
-    if not views:
-        raise DataError.of(
-            "no-backbone",
-            "; ".join(notes),
-            "no backbone can take these windows",
-            "longer windows, or another backbone",
-        )
-    return names, views, notes
-
-
-# -- the choice
-
-
-def _doubt(windows: Windows, views: Sequence[Array], z: Array) -> tuple[Committee | None, By, str]:
-    """The committee, if there is one; whether its doubt counts, and why."""
-    known = np.flatnonzero(windows.labelled)
-    classes = windows.classes
-    if len(classes) < 2:
-        return None, "coverage", "no labels of two classes yet: windows that stand for most others"
-    target = windows.take(known)
-    codes = target.codes(classes)
-    groups = target.groups if target.has_groups else None
-    said = convene(views, z, known, codes, len(classes), groups=groups)
-    each = len(known) / len(classes)
-    if each < ENOUGH:
-        return said, "coverage", (
-            f"{each:.1f} labels per class: below {ENOUGH}, windows that stand for most others "
-            "teach more than those in doubt"
-        )  # fmt: skip
-    if said.left_out is not None:
-        kept = np.isfinite(said.left_out[:, 0])
-        table = said.left_out[kept]
-        wrong = table.argmax(axis=1) != codes[kept]
-        told = tells_errors(margin(table), wrong)
-        right = f"left-out accuracy {1 - wrong.mean():.2f}"
-        if told is not None and told <= 0.5:
-            return said, "coverage", f"{right}, and doubt does not tell right from wrong there"
-        if told is not None:
-            return said, "doubt", (
-                f"{each:.1f} labels per class; {right}, where doubt tells right from wrong "
-                f"{100 * told:.0f} times of 100"
-            )  # fmt: skip
-        return said, "doubt", f"{each:.1f} labels per class; {right}"
-    return said, "doubt", f"{each:.1f} labels per class"
-
-
-def _shares(windows: Windows) -> Array:
-    """Recording and place in it, in lengths of a window, as `facility` takes them."""
-    length = windows.spec.shape[-1] if windows.spec.kind in ("series", "audio") else 1
-    return np.stack([windows.recording.astype(float), windows.start / length], axis=1)
-
-
-def _proposals(
-    windows: Windows, chosen: Array, gains: Array, committee: Committee | None, by: By
-) -> tuple[Proposal, ...]:
+def _proposals(windows: Windows, chosen: Array, gains: Array, doubt: Doubt) -> tuple[Proposal, ...]:
     names, start_s = places(windows)
+    committee = doubt.committee
     found = []
     for rank, (place, gain) in enumerate(zip(chosen.tolist(), gains.tolist(), strict=True), 1):
         guess = confidence = None
@@ -321,7 +228,7 @@ def _proposals(
             said = committee.mean[place]
             first, second = np.argsort(-said)[:2]
             guess, confidence = windows.classes[first], float(said[first])
-            if by == "doubt":
+            if doubt.by == "doubt":
                 other = windows.classes[second]
                 why = f"{guess} {said[first]:.2f} or {other} {said[second]:.2f}" + _split(
                     committee.tables[:, place], windows.classes
@@ -354,7 +261,7 @@ def _worth(windows: Windows, z: Array, known: Array, count: int, seed: int) -> W
 
 def _flat(z: Array, seed: int) -> Array:
     """The two directions of largest spread (n_windows, 2)."""
-    some = np.sort(np.random.default_rng(seed).permutation(len(z))[:_FITTED])
+    some = np.sort(np.random.default_rng(seed).permutation(len(z))[:_MAPPED])
     centred = z[some] - z[some].mean(axis=0)
     directions = np.linalg.eigh((centred.T @ centred).astype(np.float64))[1][:, ::-1][:, :2]
     flat = z @ directions.astype(np.float32)

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
 
 from edgegraft_edge.signal import Array
 
@@ -74,15 +73,29 @@ def power_law(counts: Sequence[float], errors: Sequence[float]) -> PowerLaw:
     >>> round(law.floor, 2), round(law.exponent, 2)
     (0.1, 0.5)
     """
-    n, goal = np.asarray(counts, dtype=np.float64), np.asarray(errors, dtype=np.float64)
-    best: tuple[float, PowerLaw] | None = None
-    for exponent in EXPONENTS:
-        design = np.stack([np.ones(len(n)), n**-exponent], axis=1)
-        (floor, scale), left = nnls(design, goal)
-        if best is None or left < best[0] - 1e-12:
-            best = left, PowerLaw(float(floor), float(scale), float(exponent))
-    assert best is not None
-    return best[1]
+    return _laws(np.asarray(counts, dtype=np.float64), np.asarray(errors, dtype=np.float64)[None])[
+        0
+    ]
+
+
+def _laws(counts: Array, errors: Array) -> list[PowerLaw]:
+    """The law of each row of errors (n_rows, n_counts).
+
+    With two numbers not below zero, least squares is the free solution where that is allowed,
+    else the better of the two with one of them zero.
+    """
+    falls = counts[None] ** -EXPONENTS[:, None]
+    mean, level = falls.mean(axis=1), errors.mean(axis=1)
+    away, goal = falls - mean[:, None], errors - level[:, None]
+    free = (goal @ away.T) / np.square(away).sum(axis=1)
+    alone = np.maximum((errors @ falls.T) / np.square(falls).sum(axis=1), 0)
+    scale = np.where(free * mean > level[:, None], alone, np.maximum(free, 0))
+    floor = np.maximum(level[:, None] - scale * mean, 0)
+    left = np.square(errors[:, None] - floor[..., None] - scale[..., None] * falls).sum(axis=2)
+    best = left.argmin(axis=1)
+    rows = np.arange(len(errors))
+    found = zip(floor[rows, best], scale[rows, best], EXPONENTS[best], strict=True)
+    return [PowerLaw(*map(float, each)) for each in found]
 
 
 def worth(
@@ -124,13 +137,11 @@ def worth(
     if rise.mean() <= 2 * rise.std(ddof=1) / np.sqrt(len(rise)):
         return _silent(found, "the curve does not rise beyond chance")
     random = np.random.default_rng(seed)
-    said, gains = [], []
-    for _ in range(N_DRAWS):
-        drawn = scores[random.integers(0, len(scores), len(scores))].mean(axis=0)
-        law = power_law(counts, (1 - drawn).tolist())
-        said.append(1 - law(n_labels + n_more))
-        gains.append(law(n_labels) - law(n_labels + n_more))
-    law = power_law(counts, (1 - mean).tolist())
+    drawn = random.integers(0, len(scores), (N_DRAWS, len(scores)))
+    numbers = np.asarray(counts, dtype=np.float64)
+    law, *laws = _laws(numbers, np.vstack([1 - mean, 1 - scores[drawn].mean(axis=1)]))
+    said = [1 - each(n_labels + n_more) for each in laws]
+    gains = [each(n_labels) - each(n_labels + n_more) for each in laws]
     ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     low, high = np.quantile(said, ends)
     least, most = np.quantile(gains, ends)
