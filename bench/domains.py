@@ -75,7 +75,7 @@ class Cell:
 
     @property
     def train(self) -> eg.Windows:
-        return beside(self.target, self.pool, {"source": self.source})
+        return joined(self.target, beside(self.target, self.pool, {"source": self.source}))
 
 
 def people(data: Path, pairs: str, seeds: list[int]) -> Iterator[Cell]:

@@ -65,7 +65,7 @@ def standardised(own: Array, others: Sequence[Array], codes: Sequence[Array]) ->
     domain adaptation, 2016 (AdaBN).
 
     >>> own, other = np.array([[0.0], [2.0]]), np.array([[10.0], [30.0]])
-    >>> standardised(own, [other], [np.array([0, 1])]).others[0].ravel().round(3) + 0.0
+    >>> standardised(own, [other], [np.arange(2)]).others[0].ravel().round(3) + 0.0
     array([0., 2.], dtype=float32)
     """
     mean, spread, _ = _moments(own)
@@ -94,20 +94,21 @@ class Recoloured:
 
     def __call__(self, own: Array, others: Sequence[Array], codes: Sequence[Array]) -> Aligned:
         space = principal(own, others, self.n_directions)
-        colour = _power(self._covariance(space.own), 0.5)
-        mean = space.own.mean(axis=0)
-        found = tuple(
-            ((other - other.mean(axis=0)) @ (_power(self._covariance(other), -0.5) @ colour) + mean)
-            .astype(np.float32)
-            for other in space.others
-        )  # fmt: skip
-        return Aligned(space.own, found, space.mean, space.matrix)
+        mean, covariance = self._moments(space.own)
+        colour, found = _power(covariance, 0.5), []
+        for other in space.others:
+            centre, covariance = self._moments(other)
+            away = (other - centre) @ (_power(covariance, -0.5) @ colour)
+            found.append((away + mean).astype(np.float32))
+        return Aligned(space.own, tuple(found), space.mean, space.matrix)
 
-    def _covariance(self, z: Array) -> Array:
-        away = (z - z.mean(axis=0)).astype(np.float64)
-        found = away.T @ away / max(len(z) - 1, 1)
+    def _moments(self, z: Array) -> tuple[Array, Array]:
+        """Mean (n_dims,) and covariance (n_dims, n_dims), shrunk."""
+        centre = z.mean(axis=0)
+        away = (z - centre).astype(np.float64)
+        found = away.T @ away / len(z)
         usual = float(np.trace(found)) / len(found) or 1.0
-        return np.asarray((1 - self.shrink) * found + self.shrink * usual * np.eye(len(found)))
+        return centre, (1 - self.shrink) * found + self.shrink * usual * np.eye(len(found))
 
 
 @dataclass(frozen=True)
@@ -138,23 +139,20 @@ class Components:
         space = principal(own, others, self.n_directions)
         if not others:
             return space
-        rows = np.concatenate([space.own, *space.others]).astype(np.float64)
-        rows -= rows.mean(axis=0)
-        scatter = rows.T @ rows / len(rows)
-        known = np.concatenate(codes)
-        source = np.concatenate(space.others)
-        differences = [space.own.mean(axis=0) - other.mean(axis=0) for other in space.others]
+        centres = [other.mean(axis=0) for other in space.others]
+        rows = np.concatenate([z - z.mean(axis=0) for z in (space.own, *space.others)])
+        scatter = (rows.T @ rows).astype(np.float64) / len(rows)  # within domains
+        every, source = np.concatenate(codes), np.concatenate(space.others)
         found, said = np.eye(scatter.shape[0]), None
         for _ in range(self.rounds + 1):
-            away = list(differences)
-            if said is not None:
-                for each, own_codes in zip(space.others, codes, strict=True):
-                    away += [
-                        space.own[said == c].mean(axis=0) - each[own_codes == c].mean(axis=0)
-                        for c in np.intersect1d(said, own_codes)
-                    ]
+            away = [space.own.mean(axis=0) - centre for centre in centres]
+            for each, known in zip(space.others, codes, strict=True) if said is not None else ():
+                away += [
+                    space.own[said == c].mean(axis=0) - each[known == c].mean(axis=0)
+                    for c in np.intersect1d(said, known)
+                ]
             found = self._directions(scatter, np.stack(away).astype(np.float64))
-            said = _nearest_class(source @ found, known, space.own @ found)
+            said = _nearest_class(source @ found, every, space.own @ found)
         assert space.matrix is not None
         return Aligned(
             (space.own @ found).astype(np.float32),

@@ -96,13 +96,14 @@ class Rows:
     def blocks(self, rows: Array, *, whole: bool = True) -> list[Array]:
         """For each of the rows what is left out with it: its whole group, in every domain.
 
-        A group without which a class would be gone goes row by row. Empty where a class has one
-        row in all.
+        Row by row where the rows are of one group, and a group without which a class would be
+        gone. Empty where a class has one row in all.
         """
         counts = np.bincount(self.codes[self.labelled], minlength=self.n_classes)
         if counts[counts > 0].min() < 2:
             return []
         found, done = [], set()
+        whole = whole and len(set(self.groups[rows].tolist()) - {""}) > 1
         for row in rows.tolist():
             group = str(self.groups[row])
             if not whole or not group:
@@ -182,7 +183,13 @@ def thinned(evidence: Evidence, seed: int, most: int = MOST_POOL) -> Evidence:
     return replace(evidence, pool=evidence.pool.take(kept))
 
 
-def view_of(backbone: Backbone, evidence: Evidence, rows: Rows, parts: Parts, seed: int) -> View:
+def view_of(
+    backbone: Backbone,
+    evidence: Evidence,
+    rows: Rows,
+    parts: Parts,
+    seed: int,
+) -> View:
     """Embed all windows by a backbone and bring them into one space.
 
     Errors: `DataError` where the backbone cannot take such windows.
@@ -190,10 +197,11 @@ def view_of(backbone: Backbone, evidence: Evidence, rows: Rows, parts: Parts, se
     sources = list(evidence.sources.values())
     own = evidence.own
     bound = backbone.fit(reduce(joined, sources, own), seed=seed)
-    z_own = embed_cached(bound, own.x)
     z_others = [embed_cached(bound, source.x) for source in sources]
+    z_own = embed_cached(bound, own.x) if len(own) else z_others[0][:0]
     codes = [source.codes(evidence.classes) for source in sources]
-    aligned = parts.align(z_own, z_others, codes) if sources else Aligned(z_own, ())
+    both = len(own) and sources
+    aligned = parts.align(z_own, z_others, codes) if both else Aligned(z_own, tuple(z_others))
     weights = parts.weigh(aligned, rows, seed)
     one_scale = bool(getattr(bound, "one_scale", False))
     if aligned.matrix is not None:
