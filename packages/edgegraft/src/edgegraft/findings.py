@@ -225,6 +225,7 @@ def _shipped(verdict: Verdict) -> dict[str, Any]:
     return {
         "backbone": verdict.shipped.backbone.card.name,
         "strategy": verdict.shipped.strategy_name,
+        **({"source": verdict.shipped.source} if verdict.shipped.source else {}),
         "pretrained": verdict.shipped.pretrained,
         "because": verdict.shipped_because,
     }

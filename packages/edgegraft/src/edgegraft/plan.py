@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from edgegraft import catalog
 from edgegraft.adapt.network import Trainable
 from edgegraft.adapt.select import Ranked
 from edgegraft.adapt.strategy import build_strategy
@@ -202,8 +201,7 @@ def plan_rows(
     for backbone, name in CONTROLS[windows.spec.kind]:
         if backbone not in unusable:
             controls.append(row(load_backbone(backbone), name, "control"))
-    naively = beside is not None and "pooled" in catalog.names("strategies")
-    for name in sources_of(beside) if beside is not None and naively else ():
+    for name in () if beside is None else sources_of(beside):
         naive = build_strategy("pooled", {**options, "pooled.sources": (name,)})
         controls.append(Row(chosen, "pooled", naive, "control", name, (SOURCES,)))
     taken = {candidate.name for candidate in candidates}
@@ -226,8 +224,7 @@ def _around(beside: Windows) -> dict[str, int]:
 def _drawing(around: Mapping[str, int]) -> tuple[str, ...]:
     """Strategies to compare that draw on the pool or the sources, the guard first."""
     pool = WITH_POOL if around[POOL] else ()
-    found = ("guard", *pool, *(WITH_SOURCES if around[SOURCES] else ()))
-    return tuple(name for name in found if name in catalog.names("strategies"))
+    return ("guard", *pool, *(WITH_SOURCES if around[SOURCES] else ()))
 
 
 def _without_labels(

@@ -8,8 +8,9 @@ what ships is then made once more from all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from threadpoolctl import threadpool_limits
 from edgegraft.adapt.adapted import Adapted, Predictor
 from edgegraft.adapt.strategy import Watch, build_strategy, unwatched
 from edgegraft.compress.fit import Budget
+from edgegraft.data.domains import apart, joined
 from edgegraft.data.split import few_shot, holdout
 from edgegraft.evaluate.side_by_side import write_pages
 from edgegraft.findings import now
-from edgegraft.inputs import open_windows
+from edgegraft.inputs import IN_MEMORY, open_inputs, open_windows
 from edgegraft.recipe import Recipe
 from edgegraft.shipping import CALIBRATION, MODEL, load
 from edgegraft.standing import report_of, rows_of, unit_of
@@ -33,7 +35,7 @@ from edgegraft.workspace import Workspace, writing
 from edgegraft.zoo.registry import load_backbone
 from edgegraft_edge import __version__, bundle
 from edgegraft_edge.bundle import Bundle
-from edgegraft_edge.errors import EdgegraftError, OptionError, SplitError
+from edgegraft_edge.errors import DataError, EdgegraftError, OptionError, SplitError
 from edgegraft_edge.signal import Windows
 from edgegraft_edge.tensors import dump
 
@@ -106,13 +108,13 @@ def compress(
         )
     watch("stage", {"name": "open"})
     opening = {**(recipe.data_options if recipe else {}), **(data_options or {})}
-    labelled, pool = _material(recipe, source, data, unlabelled, opening)
+    labelled, pool = _material(recipe, source, data, unlabelled, opening, has_test=test is not None)
     tested = None if test is None else open_windows(test, opening, source.spec)
     workspace = None
     if out is not None:
         workspace = Workspace.open(out, f"compress {__version__}", resume=True)
     cache = workspace.work if workspace else None
-    fitter = _Fitter(source, labelled, seed)
+    fitter = _Fitter(source, labelled, seed, lambda: _beside(recipe, source, data, opening))
     if tested is None:
         watch("stage", {"name": "score", "windows": len(labelled)})
         tested, made = _left_out(fitter, labelled, pool, how, budget, seed, watch, cache)
@@ -171,11 +173,31 @@ def _recipe(run: Any) -> Recipe | None:
 
 
 def _material(
-    recipe: Recipe | None, source: Bundle, data: Any, unlabelled: Any, opening: dict[str, Any]
+    recipe: Recipe | None,
+    source: Bundle,
+    data: Any,
+    unlabelled: Any,
+    opening: dict[str, Any],
+    *,
+    has_test: bool,
 ) -> tuple[Windows, Windows | None]:
-    """Labelled windows as the run used them, and the pool."""
+    """Labelled windows as the run used them, and the pool.
+
+    Of a run without target labels they are all windows, with what the model says of them.
+
+    Errors: `OptionError` "test-needed" where such a run is to be scored, or "data-differs".
+    """
     everything = open_windows(data, opening, source.spec)
     rows = np.flatnonzero(everything.labelled)
+    if recipe is not None and recipe.source and not (len(rows) and recipe.labels_per_class != 0):
+        if not has_test:
+            raise OptionError.of(
+                "test-needed",
+                "a run without target labels",
+                "there is nothing to score versions on",
+                "--test DATA with labelled windows of the device",
+            )
+        return replace(everything, y=source.predict(everything).labels), None
     if recipe is not None and recipe.labels_per_class is not None:
         few = few_shot(everything.take(rows), recipe.labels_per_class, seed=recipe.seed)
         rows = rows[few]
@@ -197,15 +219,54 @@ def _material(
     return labelled, open_windows(unlabelled, opening, source.spec)
 
 
-class _Fitter:
-    """The model of a run, and the same fitted without some windows."""
+def _beside(
+    recipe: Recipe | None, source: Bundle, data: Any, opening: dict[str, Any]
+) -> Windows | None:
+    """Pool and sources of the run, opened once more; None where it had none.
 
-    def __init__(self, source: Bundle, labelled: Windows, seed: int) -> None:
+    Errors: as of `open_inputs`; `DataError` where they were in memory.
+    """
+    if recipe is None or not (recipe.unlabelled or recipe.source):
+        return None
+    if IN_MEMORY in (recipe.unlabelled, *recipe.source.values()) or recipe.transductive:
+        raise DataError.of("inputs-gone", "windows in memory", "no place is kept of them", "--test")
+    return open_inputs(
+        open_windows(data, opening, source.spec),
+        Classification(),
+        unlabelled=recipe.unlabelled,
+        sources=recipe.source,
+        labels_per_class=recipe.labels_per_class,
+        seed=recipe.seed,
+        options=opening,
+    ).beside
+
+
+class _Fitter:
+    """The model of a run, and the same fitted without some windows.
+
+    `beside` opens the pool and the sources that the run had.
+    """
+
+    def __init__(
+        self,
+        source: Bundle,
+        labelled: Windows,
+        seed: int,
+        beside: Callable[[], Windows | None] = lambda: None,
+    ) -> None:
         self.source, self.labelled = source, labelled
         self.lineage = dict(source.manifest.lineage)
+        self._open = beside
 
-    def on(self, windows: Windows) -> Adapted:
-        """Errors: `OptionError` "test-needed" for a model that says not how it came about."""
+    @cached_property
+    def beside(self) -> Windows | None:
+        return self._open()
+
+    def on(self, windows: Windows, without: Windows | None = None) -> Adapted:
+        """The model fitted on labelled windows, with what of pool and sources `without` leaves.
+
+        Errors: `OptionError` "test-needed" for a model that says not how it came about.
+        """
         name, backbones = self.lineage.get("strategy"), self.lineage.get("backbones")
         try:
             if not name or not backbones:
@@ -214,6 +275,9 @@ class _Fitter:
             options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
             strategy = build_strategy(str(name), options)
             seed = int(self.lineage.get("seed", 0))
+            if self.beside is not None:
+                around = self.beside if without is None else apart(self.beside, without)
+                windows = joined(windows, around)
             return strategy.adapt(load_backbone(backbones[0]), windows, Classification(), seed=seed)
         except EdgegraftError as error:
             raise OptionError.of(
@@ -263,7 +327,7 @@ def _left_out(
     if pool is not None and labelled.has_groups:
         gone = set(labelled.groups[fold.test].tolist()) - {""}
         others = pool.take(np.flatnonzero(~np.isin(pool.groups, list(gone))))
-    teacher = fitter.on(kept)
+    teacher = fitter.on(kept, without=labelled.take(fold.test))
     made = versions(teacher, kept, others, how, budget, seed, watch, cache)
     return labelled.take(fold.test), made
 

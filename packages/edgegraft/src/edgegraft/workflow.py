@@ -386,17 +386,17 @@ def _score(
 def _curve(shipped: Row, compared: Comparison, seed: int, watch: Watch) -> list[dict[str, Any]]:
     """The shipped row beside MiniRocket with a ridge head; trained strategies by their probe.
 
-    The guard is dear, so the cheap ones of what it weighs stand in its place. None of what learns
+    The guard is dear, so a cheap one of what it weighs stands in its place. None of what learns
     from normal windows alone: labels are not what it needs more of.
     """
     if compared.task.name == "anomaly":
         return []
-    drawn = [row for row in compared.rows if row.strategy_name in QUICK and row.draws]
-    if shipped.strategy_name in FROZEN or not drawn:
-        if shipped.strategy_name not in FROZEN:
-            shipped = replace(shipped, strategy_name="probe", strategy=build_strategy("probe"))
-        drawn = [shipped, *drawn[:1]]
-    named = {row.name: row for row in drawn}
+    quick = [row for row in compared.rows if row.strategy_name in QUICK and row.draws][:1]
+    if shipped.strategy_name in FROZEN:
+        quick.insert(0, shipped)
+    elif not quick:
+        quick = [replace(shipped, strategy_name="probe", strategy=build_strategy("probe"))]
+    named = {row.name: row for row in quick}
     named |= {row.name: row for row in compared.rows if row.name == "minirocket/probe"}
     return learning_curve(
         list(named.items()),

@@ -215,19 +215,36 @@ def _render(summary: Mapping[str, Any]) -> None:
 
 def show_verdict(summary: Mapping[str, Any]) -> None:
     """The verdict, what ships, and every row of the comparison."""
+    from edgegraft.evaluate.wording import pair
+
     say("verdict", f"{summary['verdict']}: {summary['because']}")
     shipped = summary["shipped"]
-    say("shipped", f"{shipped['backbone']}/{shipped['strategy']}: {shipped['because']}")
+    say("shipped", f"{pair(shipped)}: {shipped['because']}")
+    _show_beside(summary)
     rows = [*summary["candidates"], *summary["controls"]]
     scores = ["accuracy", "macro_f1", "log_loss", "seconds"]
-    found = [
-        [f"{row['backbone']}/{row['strategy']}", row["role"], *(_cell(row, n) for n in scores)]
-        for row in rows
-    ]
+    found = [[pair(row), row["role"], *(_cell(row, n) for n in scores)] for row in rows]
     if found:
         click.echo()
         table(["row", "role", *scores], found)
         click.echo()
+
+
+def _show_beside(summary: Mapping[str, Any]) -> None:
+    """What stood beside the labels, what the guard made of it, and what each source does."""
+    beside = summary.get("beside") or {}
+    if not beside:
+        return
+    told = [f"{beside['pool']['n_windows']:,} windows in the pool"] if "pool" in beside else []
+    told += [
+        f"{entry['n_windows']:,} of the source {name} ({len(entry['classes'])} classes)"
+        for name, entry in beside.get("sources", {}).items()
+    ]
+    say("beside", ", ".join(told))
+    if summary["guard"]:
+        say("guard", summary["guard"]["sentence"])
+    for effect in summary["sources"]:
+        say("source", effect["sentence"])
 
 
 def _cell(row: Mapping[str, Any], name: str) -> Any:

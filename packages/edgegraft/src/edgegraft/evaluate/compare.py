@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edgegraft.adapt.adapted import Adapted
+from edgegraft.adapt.scored import SelfScoring, score
 from edgegraft.adapt.strategy import Strategy, Watch
 from edgegraft.data.domains import apart, joined
 from edgegraft.data.split import Fold
@@ -130,7 +132,7 @@ def cross_validate(
 
         def fit() -> Array:
             train = training_part(windows, beside, fold)
-            adapted = row.strategy.adapt(row.backbone, train, task, seed=seed, watch=watched)
+            adapted = _adapted(row, train, task, seed, watched)
             predictions = adapted.predict(windows.take(fold.test))
             out = np.zeros((len(fold.test), len(classes)))
             columns = [classes.index(name) for name in predictions.classes]
@@ -167,10 +169,22 @@ def training_part(windows: Windows, beside: Windows | None, fold: Fold) -> Windo
     return joined(train, apart(beside, windows.take(fold.test)))
 
 
+def _adapted(row: Row, train: Windows, task: Task, seed: int, watch: Watch) -> Adapted:
+    """The row's model; with pool or sources it is kept in mind, as the guard asks for it again."""
+    more = not (train.labelled & train.at_target).all()
+    if more and isinstance(row.strategy, SelfScoring):
+        return score(row.strategy, row.backbone, train, task, seed=seed, watch=watch).adapted
+    return row.strategy.adapt(row.backbone, train, task, seed=seed, watch=watch)
+
+
 def _in_order(rows: Sequence[Row], n_folds: int, beside: Windows | None) -> list[tuple[Row, int]]:
-    """Every row on every fold; with much beside, fold after fold, which embed the same windows."""
+    """Every row on every fold; with much beside, fold after fold, which embed the same windows.
+
+    The guard comes last then: what it weighs is fitted by that time.
+    """
     rows = _costly_first(rows)
     if beside is not None and len(beside):
+        rows = sorted(rows, key=lambda row: row.strategy_name == "guard")
         return [(row, number) for number in range(n_folds) for row in rows]
     return [(row, number) for row in rows for number in range(n_folds)]
 

@@ -15,6 +15,8 @@ from markupsafe import Markup
 WIDTH = 380
 N_COLOURS = 8
 SHAPES = 3
+TARGET, POOL = "target", "pool"
+"""Where a point of a map is from; any other word is the name of a source."""
 MAX_POINTS = 1500
 """Points drawn in a map; more only cost bytes."""
 FEW_POINTS = 150
@@ -255,36 +257,73 @@ def look(index: int) -> str:
 
 
 def scatter_map(points: Sequence[Mapping[str, object]], labels: Sequence[str], says: str) -> Markup:
-    """Embeddings in two dimensions, one look for each label, wrong predictions ringed."""
+    """Embeddings in two dimensions, one look for each label, wrong predictions ringed.
+
+    Points of a pool (``"domain": "pool"``) are small and grey, those of sources small crosses in
+    the colour of their label; both lie beneath the others.
+    """
     step = max(1, math.ceil(len(points) / MAX_POINTS))
-    placed = [
-        (float(str(point["x"])), float(str(point["y"])), str(point["label"]), point.get("correct"))
-        for point in points[::step]
-        if point.get("x") is not None and point.get("y") is not None
-    ]
-    placed = [entry for entry in placed if math.isfinite(entry[0]) and math.isfinite(entry[1])]
-    if not placed:
+    drawn = [point for point in points[::step] if _is_placed(point)]
+    if not drawn:
         return Markup("")
-    across = Scale(*padded([entry[0] for entry in placed], 0.02), 6, WIDTH - 6)
-    up = Scale(*padded([entry[1] for entry in placed], 0.02), 314, 6)
-    few = len(placed) <= FEW_POINTS
-    radius = 6.5 if few else 4.5
-    parts = []
+    xs, ys = ([float(str(point[key])) for point in drawn] for key in ("x", "y"))
+    across = Scale(*padded(xs, 0.02), 6, WIDTH - 6)
+    up = Scale(*padded(ys, 0.02), 314, 6)
+    places = [(across(x), up(y), point) for x, y, point in zip(xs, ys, drawn, strict=True)]
+    own = [each for each in places if each[2].get("domain", TARGET) == TARGET]
+    pool = [(x, y) for x, y, point in places if point.get("domain") == POOL]
+    few = len(own) <= FEW_POINTS
+    parts = [_dots(pool, "pool", "the pool")] if pool else []
     for index, label in enumerate(labels):
-        own = [(across(x), up(y), right) for x, y, name, right in placed if name == label]
-        if own:
-            marks = "".join(f"M{x} {y}h0" for x, y, _ in own)
-            parts.append(
-                Markup('<path class="marks {}{}" d="{}"><title>{}</title></path>').format(
-                    look(index), " few" if few else "", marks, label
-                )
-            )
+        away = [
+            (x, y)
+            for x, y, point in places
+            if point.get("domain", TARGET) not in (TARGET, POOL) and str(point["label"]) == label
+        ]
+        if away:
+            parts.append(_crosses(away, index, label))
+    for index, label in enumerate(labels):
+        here = [(x, y, point) for x, y, point in own if str(point["label"]) == label]
+        if here:
+            kind = f"{look(index)}{' few' if few else ''}"
+            parts.append(_dots([(x, y) for x, y, _ in here], kind, label))
         parts += [
-            Markup('<circle class="ring" cx="{}" cy="{}" r="{}"/>').format(x, y, radius)
-            for x, y, right in own
-            if right is False
+            Markup('<circle class="ring" cx="{}" cy="{}" r="{}"/>').format(
+                x, y, 6.5 if few else 4.5
+            )
+            for x, y, point in here
+            if point.get("correct") is False
         ]
     return _picture(320, says, parts)
+
+
+def _is_placed(point: Mapping[str, object]) -> bool:
+    values = [point.get(key) for key in ("x", "y")]
+    return all(value is not None and math.isfinite(float(str(value))) for value in values)
+
+
+def _dots(places: Iterable[tuple[float, float]], kind: str, title: str) -> Markup:
+    marks = "".join(f"M{x} {y}h0" for x, y in places)
+    return Markup('<path class="marks {}" d="{}"><title>{}</title></path>').format(
+        kind, marks, title
+    )
+
+
+def _crosses(places: Iterable[tuple[float, float]], index: int, title: str) -> Markup:
+    marks = "".join(f"M{round(x - 2.5, 1)} {y}h5M{x} {round(y - 2.5, 1)}v5" for x, y in places)
+    return Markup('<path class="crosses c{}" d="{}"><title>{}</title></path>').format(
+        index % N_COLOURS, marks, title
+    )
+
+
+def swatch_of(domain: str) -> Markup:
+    """The key to a point of the pool, or of a source."""
+    inner = (
+        Markup('<path class="marks pool" d="M4.5 4.5h0"/>')
+        if domain == POOL
+        else Markup('<path class="crosses c7" d="M2 4.5h5M4.5 2v5"/>')
+    )
+    return Markup('<svg class="swatch" viewBox="0 0 9 9" aria-hidden="true">{}</svg>').format(inner)
 
 
 def swatch(index: int) -> Markup:

@@ -9,7 +9,17 @@ from typing import Any
 from markupsafe import Markup
 
 from edgegraft.evaluate import plots
-from edgegraft.evaluate.wording import FALLING, SHARES, finding, known, metric_name, pair, score
+from edgegraft.evaluate.wording import (
+    FALLING,
+    SHARES,
+    difference,
+    finding,
+    known,
+    listed,
+    metric_name,
+    pair,
+    score,
+)
 
 COLUMNS = ("macro_f1", "accuracy", "log_loss")
 MANY_CLASSES = 8
@@ -19,6 +29,18 @@ LONG_NAME = 10
 SHOWN_GROUPS = 12
 SHOWN_CONFUSIONS = 6
 SHOWN_TRAININGS = 4
+BOUND = ("mixture", "reference", "ln2")
+RULES = {
+    "test": "The reference is left only for experts that a paired test on left-out windows finds "
+    "better.",
+    "mixture": "No expert passed the paired test that would drop the reference, so all are mixed "
+    "by how well they do on left-out windows; what the mixture may lose is bounded.",
+    "structure": "With so few labels no window can be left out: the structure of the pool decided, "
+    "and nothing could be tested.",
+    "source-only": "Without target labels nothing can be tested: only the sources taught, and the "
+    "structure of the pool decided.",
+}
+"""What the guard goes by, in words for those who read a report."""
 
 
 def sections(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,6 +63,8 @@ def sections(report: Mapping[str, Any]) -> dict[str, Any]:
         "per_class": _per_class(evaluation),
         "per_group": _per_group(evaluation, primary),
         "calibration": _calibration(evaluation),
+        "experts": _experts(_at(report, "guard")),
+        "beside": _beside(report),
         "learning": _learning(report.get("learning_curve") or (), primary),
         "map": _map(_at(report, "embedding_map")),
         "training": [_training(run) for run in (report.get("training") or ())[:SHOWN_TRAININGS]],
@@ -241,6 +265,79 @@ def _learning(points: Sequence[Mapping[str, Any]], primary: str) -> dict[str, An
     return {"plot": plot, "legend": key, "n_repeats": most} if plot else {}
 
 
+def _experts(guard: Mapping[str, Any]) -> dict[str, Any]:
+    """The reference and every expert, with how much of each is served, heaviest first."""
+    found = [dict(line) for line in guard.get("experts") or () if isinstance(line, Mapping)]
+    if not found:
+        return {}
+    reference = guard.get("reference")
+    for line in found:
+        line["reference"] = line.get("name") == reference
+        line["share"] = min(1.0, max(0.0, known(line.get("weight")) or 0.0))
+    found.sort(key=lambda line: -line["share"])
+    bound = {name: known(value) for name, value in _at(guard, "bound").items()}
+    return {
+        "rows": found,
+        "sentence": guard.get("sentence"),
+        "rule": RULES.get(str(guard.get("rule")), ""),
+        "bound": bound if all(bound.get(name) is not None for name in BOUND) else None,
+        "tested": any(known(line.get("p_value")) is not None for line in found),
+        "scored": any(known(line.get("log_loss")) is not None for line in found),
+    }
+
+
+def _beside(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Pool and sources: how much of each, and what each does to the target."""
+    given = _at(report, "beside")
+    effects = {
+        str(e.get("source")): e for e in report.get("sources") or () if isinstance(e, Mapping)
+    }
+    rows = []
+    if _at(given, "pool"):
+        rows.append(_one_beside("the pool", _at(given, "pool"), effects))
+    rows += [
+        _one_beside(str(name), entry, effects) for name, entry in _at(given, "sources").items()
+    ]
+    if not rows:
+        return {}
+    return {
+        "rows": rows,
+        "effects": bool(effects),
+        "summary": report.get("negative_transfer") or "",
+        "transductive": report.get("transductive") is True,
+    }
+
+
+def _one_beside(
+    name: str, entry: Mapping[str, Any], effects: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    effect = effects.get(name) or {}
+    low, high = (known(_at(effect, "before").get(key)) for key in ("low", "high"))
+    says = None if low is None or high is None else "chance"
+    if low is not None and high is not None and (low > 0 or high < 0):
+        says = "helps" if low > 0 else "hurts"
+    return {
+        "name": name,
+        "n_windows": entry.get("n_windows"),
+        "n_groups": entry.get("n_groups"),
+        "classes": list(_at(entry, "classes")),
+        "says": says,
+        **{when: _gap(_at(effect, when)) for when in ("before", "after")},
+    }
+
+
+def _gap(gap: Mapping[str, Any]) -> dict[str, str]:
+    """A difference and its interval, in words; empty where there is none."""
+    metric = str(gap.get("metric") or "macro_f1")
+    if known(gap.get("mean")) is None:
+        return {}
+    ends = [known(gap.get(key)) for key in ("low", "high")]
+    interval = (
+        "" if None in ends else f"{difference(ends[0], metric)} to {difference(ends[1], metric)}"
+    )
+    return {"mean": difference(gap["mean"], metric), "interval": interval}
+
+
 def _or_nan(value: Any) -> float:
     number = known(value)
     return float("nan") if number is None else number
@@ -248,7 +345,9 @@ def _or_nan(value: Any) -> float:
 
 def _map(embedding: Mapping[str, Any]) -> dict[str, Any]:
     points = embedding.get("points") or ()
-    labels = sorted({str(point.get("label")) for point in points})
+    domains = {str(point.get("domain", plots.TARGET)) for point in points}
+    sources = sorted(domains - {plots.TARGET, plots.POOL})
+    labels = sorted({str(p.get("label")) for p in points if p.get("domain") != plots.POOL})
     wrong = sum(point.get("correct") is False for point in points)
     plot = plots.scatter_map(
         points, labels, f"Map of {len(points)} embeddings, {wrong} predicted wrongly"
@@ -257,7 +356,11 @@ def _map(embedding: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     return {
         "plot": plot,
-        "legend": [(plots.swatch(index), label) for index, label in enumerate(labels)],
+        "legend": [
+            *((plots.swatch(index), label) for index, label in enumerate(labels)),
+            *([(plots.swatch_of(plots.POOL), "the pool")] if plots.POOL in domains else []),
+            *([(plots.swatch_of(""), listed(sources))] if sources else []),
+        ],
         "explains": embedding.get("explains"),
         "wrong": wrong,
         "repeats": len(labels) > plots.N_COLOURS * plots.SHAPES,
