@@ -107,19 +107,30 @@ def calibrated(table: Array, codes: Array) -> tuple[Array, float]:
     return softmax(logs / temperature), temperature
 
 
-def by_labels(likely: Array, right: Array, units: Array, *, alpha: float, seed: int) -> Decision:
+def by_labels(
+    likely: Array,
+    right: Array,
+    units: Array,
+    *,
+    alpha: float,
+    seed: int,
+    doubted: Sequence[bool] = (),
+) -> Decision:
     """Weights from left-out windows: the experts that pass the test, or else the mixture.
 
     The test asks for less log loss (floored, so that no single window decides) and no less
     accuracy. Experts that pass share by their tempered likelihoods; their cumulative log loss,
     and so that of their mixture, is below the reference's. Otherwise the wager is between the
     reference and, for each expert, the even mixture of both: so the reference keeps half at
-    least, however much better an expert looks on few windows, and the bound stays.
+    least, however much better an expert looks on few windows, and the bound stays. Of an expert's
+    share so much goes back to the reference as chance explains: twice its own p-value.
 
     Args:
         likely: probability of what was true, the reference first (n_windows, n_ways).
         right: whether the likeliest class was true (n_windows, n_ways).
         units: what errs together (n_windows,).
+        doubted: of each expert, whether something else speaks against it: it gets no share of the
+            mixture then, but may pass the test.
 
     >>> likely = np.tile([0.4, 0.8, 0.1], (12, 1))
     >>> found = by_labels(likely, likely > 0.5, np.arange(12), alpha=0.05, seed=0)
@@ -128,10 +139,13 @@ def by_labels(likely: Array, right: Array, units: Array, *, alpha: float, seed: 
     """
     losses, floored = surprise(likely), surprise(likely, TESTED_LEAST)
     temper = independent(losses, units) / len(losses)
-    found = wager(np.concatenate([likely[:, :1], (likely[:, :1] + likely[:, 1:]) / 2], 1), temper)
+    mixed = np.flatnonzero(~np.resize(doubted or False, likely.shape[1] - 1)) + 1
+    even = (likely[:, :1] + likely[:, mixed]) / 2
+    found = wager(np.concatenate([likely[:, :1], even], axis=1), temper)
     assert found.holds, "a mixture lost more than its bound"
     gains = floored[:, :1] - floored[:, 1:]
-    p_values = holm([sign_flip(gain, units, seed=seed) for gain in gains.T])
+    chances = np.array([sign_flip(gain, units, seed=seed) for gain in gains.T])
+    p_values = holm(chances.tolist())
     total = losses.sum(axis=0)
     sound = (right[:, 1:].mean(axis=0) >= right[:, 0].mean()) & (total[1:] < total[0])
     passed = (np.array(p_values) <= alpha) & sound
@@ -139,7 +153,9 @@ def by_labels(likely: Array, right: Array, units: Array, *, alpha: float, seed: 
         weights = np.exp(-temper * (total - total[1:][passed].min()))
         weights *= np.concatenate([[False], passed])
     else:
-        weights = np.concatenate([[0.0], found.weights[1:] / 2])
+        weights = np.zeros(likely.shape[1])
+        sure = np.maximum(0, 1 - 2 * chances[mixed - 1])
+        weights[mixed] = found.weights[1:] / 2 * sure
         weights[0] = 1 - weights.sum()
     weights[weights < LEAST_SHARE * weights.sum()] = 0.0
     weights /= weights.sum()
@@ -153,6 +169,8 @@ def by_labels(likely: Array, right: Array, units: Array, *, alpha: float, seed: 
             why = "did not pass the test, another did"
         elif weights[number]:
             why = "did not pass the test, mixed in"
+        elif number not in mixed:
+            why = "did not pass the test"
         else:
             why = "no better on left-out windows"
         because.append(f"{why} (log loss {mean[number]:.2f} beside {mean[0]:.2f}, p {p:.2g})")
@@ -160,7 +178,7 @@ def by_labels(likely: Array, right: Array, units: Array, *, alpha: float, seed: 
     return Decision(rule, weights, tuple(because), (None, *p_values), found)
 
 
-def left_out(tables: Tables, *, alpha: float, seed: int) -> Array:
+def left_out(tables: Tables, *, alpha: float, seed: int, doubted: Sequence[bool] = ()) -> Array:
     """What is served, of windows left out (n_windows, n_classes): others decide their weights."""
     out = np.zeros(tables.probabilities.shape[1:])
     likely, right, units = tables.likely, tables.right, tables.units
@@ -168,7 +186,9 @@ def left_out(tables: Tables, *, alpha: float, seed: int) -> Array:
     for place in np.unique(places):
         here = places == place
         rest = ~here if not here.all() else here
-        found = by_labels(likely[rest], right[rest], units[rest], alpha=alpha, seed=seed)
+        found = by_labels(
+            likely[rest], right[rest], units[rest], alpha=alpha, seed=seed, doubted=doubted
+        )
         out[here] = np.tensordot(found.weights, tables.probabilities[:, here], axes=1)
     return out
 

@@ -185,7 +185,11 @@ def guarded(
     if fewest < ENOUGH and any(one.left_out is None for one in kept):
         return _by_structure(kept, tried, shared(len(kept)))
     kept = [one for one in tried if one.left_out is not None and not one.because]
-    return _by_labels(kept, tried, target, alpha, seed)
+    doubts = [""] * len(kept)
+    if any(one.way.name in FROM_POOL for one in kept) and len(pool_of(train)):
+        objection = structure_of(gather(train, task), backbone, seed=seed).objection
+        doubts = [objection if one.way.name in FROM_POOL else "" for one in kept]
+    return _by_labels(kept, tried, target, doubts, alpha, seed)
 
 
 def suspected(
@@ -276,18 +280,33 @@ def shared(n_ways: int) -> Decision:
 
 
 def _by_labels(
-    kept: list[Tried], tried: list[Tried], target: Windows, alpha: float, seed: int
+    kept: list[Tried],
+    tried: list[Tried],
+    target: Windows,
+    doubts: list[str],
+    alpha: float,
+    seed: int,
 ) -> Scored:
     """What left-out windows decide, at temperatures that they suit."""
+    doubted = [bool(doubt) for doubt in doubts[1:]]
     found = [(one.left_out, one.model.classes) for one in kept if one.left_out is not None]
     tables = tables_of(found, target.y, units_of(target))
-    decision = by_labels(tables.likely, tables.right, tables.units, alpha=alpha, seed=seed)
+    decision = by_labels(
+        tables.likely, tables.right, tables.units, alpha=alpha, seed=seed, doubted=doubted
+    )
+    because = tuple(
+        f"{why}; {doubt}" if doubt else why
+        for why, doubt in zip(decision.because, doubts, strict=True)
+    )
+    decision = replace(decision, because=because)
     parts = [
         replace(one.model, temperature=one.model.temperature * float(temperature))
         for one, temperature in zip(kept, tables.temperatures, strict=True)
     ]
     served = mix(parts, decision.weights.tolist(), _lineage(kept, tried, decision, tables))
-    table, temperature = calibrated(left_out(tables, alpha=alpha, seed=seed), tables.codes)
+    table, temperature = calibrated(
+        left_out(tables, alpha=alpha, seed=seed, doubted=doubted), tables.codes
+    )
     served = replace(served, temperature=served.temperature * temperature)
     return Scored(served, table[:, [tables.classes.index(name) for name in served.classes]])
 
