@@ -32,6 +32,14 @@ def test_source_to_target(tmp_path):
     assert_runs_everywhere(tmp_path / "digits.egb")
 
 
+@pytest.mark.slow
+def test_another_wrist(tmp_path, capsys):
+    found = example("another_wrist").main(tmp_path)
+    assert found["guarded"] > found["labels alone"] - 0.05
+    assert "doubtful" in capsys.readouterr().out
+    assert_runs_everywhere(tmp_path / "wrist.egb")
+
+
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 MOBILE = SHARED / "weights" / "imagenet_mobilenet" / "mobilenet_v1_0.25_128_quant.tflite"
 needs_data = pytest.mark.skipif(not SHARED.exists(), reason="the development data is not here")
