@@ -16,7 +16,7 @@ from edgegraft.adapt.neighbours import neighbours, spread_labels
 from edgegraft.adapt.ridge import fit_ridge
 from edgegraft_edge.signal import Array
 
-N_REPEATS = 8
+N_REPEATS, N_COUNTS = 8, 6
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,14 @@ def curve(
     A quarter of the windows (whole groups, where these are known) is left out, and growing
     numbers of the rest are drawn, class after class; eight times over.
 
-    Returns: the numbers, and scores (n_repeats, n_counts); none where a class has under four.
+    Returns: the numbers, and scores (n_repeats, n_counts); none where a class has under four
+    windows, or so few can be drawn that a curve would span little.
 
     >>> rng = np.random.default_rng(0)
     >>> codes = np.arange(60) % 2
     >>> counts, scores = curve(rng.normal(size=(60, 3)) + codes[:, None], codes, 2)
     >>> counts, scores.shape
-    ([4, 8, 16, 30, 45], (8, 5))
+    ([4, 6, 11, 17, 28, 45], (8, 6))
     """
     if np.bincount(codes, minlength=n_classes).min() < 4:
         return [], np.zeros((0, 0))
@@ -131,9 +132,9 @@ def curve(
     if len(parts) < N_REPEATS:
         return [], np.zeros((0, 0))
     most = min(len(rest) for rest, _ in parts)
-    counts = [n_classes * times for times in (2, 4, 8, 16, 32, 64, 128)]
-    counts = [n for n in counts if n <= 0.45 * most] + [round(most / 1.5), most]
-    counts = sorted({n for n in counts if n >= 2 * n_classes})
+    if most < 5 * n_classes:
+        return [], np.zeros((0, 0))
+    counts = sorted(set(np.geomspace(2 * n_classes, most, N_COUNTS).round().astype(int).tolist()))
     scores = np.zeros((N_REPEATS, len(counts)))
     for row, (rest, tested) in enumerate(parts):
         for column, count in enumerate(counts):
