@@ -135,20 +135,20 @@ class Standardise(Transfer):
     """
 
     target_weight: float = field(
-        default=20.0,
+        default=5.0,
         metadata={"help": "what a labelled window of the target counts beside one of a source"},
     )
     follow: bool = field(
         default=True, metadata={"help": "let labels follow the shape of the pool, if there is one"}
     )
     n_neighbours: int = field(
-        default=8, metadata={"help": "how many neighbours each window of the pool looks for"}
+        default=5, metadata={"help": "how many neighbours each window of the pool looks for"}
     )
     alpha: float = field(
         default=0.5, metadata={"help": "weight of the neighbours against the heads, below 1"}
     )
     balance: float = field(
-        default=0.5,
+        default=0.25,
         metadata={"help": "how far shares of classes in the pool go toward those of the labels"},
     )
 
@@ -162,7 +162,7 @@ class Standardise(Transfer):
                 "option-range",
                 f"alpha={self.alpha}, balance={self.balance}, n_neighbours={self.n_neighbours}",
                 "alpha lies in 0 to below 1, balance in 0 to 1, neighbours are one or more",
-                "alpha=0.5 balance=0.5 n_neighbours=8",
+                "alpha=0.5 balance=0.25 n_neighbours=5",
             )
 
     def parts(self) -> Parts:
@@ -202,6 +202,10 @@ class Mmd(Standardise):
     2011; M. Long and others, Transfer feature learning with joint distribution adaptation, 2013.
     """
 
+    balance: float = field(
+        default=0.0,
+        metadata={"help": "how far shares of classes in the pool go toward those of the labels"},
+    )
     n_components: int = field(default=64, metadata={"help": "how many directions are kept"})
     rounds: int = field(
         default=5, metadata={"help": "how often classes of the pool are said anew; 0: none at all"}

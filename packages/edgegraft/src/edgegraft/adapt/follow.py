@@ -33,9 +33,9 @@ class Following:
         balance: how far the share of each class goes toward what is expected, 0 to 1.
     """
 
-    n_neighbours: int = 8
+    n_neighbours: int = 5
     alpha: float = 0.5
-    balance: float = 0.5
+    balance: float = 0.25
 
 
 def graph_of(views: Sequence[Array], following: Following, seed: int) -> Neighbours:
