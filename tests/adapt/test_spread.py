@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgegraft.adapt import neighbours as graphs
+from edgegraft.adapt import views
 from edgegraft.adapt.balance import estimate_shares
 from edgegraft.adapt.blend import Blend
 from edgegraft.adapt.neighbours import (
@@ -238,6 +239,16 @@ def test_groups_lose_their_level_only_where_it_is_a_nuisance():
     bearings = np.array([f"{y}{i % 2}" for i, y in enumerate(windows.y)])
     apart = replace(view[0], z=np.eye(3)[windows.codes(windows.classes)] * 9 + view[0].z[:, :3])
     assert explained(coordinates([apart], bearings, 0), bearings) > 0.5
+
+
+def test_embeddings_that_are_too_many_to_hold_are_computed_where_needed(monkeypatch):
+    train, test = movements((80, 80, 80), 9), movements((60, 60, 60), 10)
+    held = fitted(few(train, 2)).adapted
+    monkeypatch.setattr(views, "MOST_NUMBERS", 1)
+    monkeypatch.setattr(views, "_BATCH", 100)
+    assert not len(look(load_backbone("minirocket"), (), train, 0)[0].z)
+    adapted = fitted(few(train, 2)).adapted
+    assert accuracy(adapted, test) > accuracy(held, test) - 0.1
 
 
 @pytest.mark.slow

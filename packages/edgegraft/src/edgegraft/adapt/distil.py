@@ -37,7 +37,7 @@ class Lesson:
     @classmethod
     def of(cls, view: View, index: Array) -> Lesson:
         """The rows of a view at `index`."""
-        z = np.asarray(view.z[index], dtype=np.float32)
+        z = np.asarray(view.rows(index), dtype=np.float32)
         mean, spread = z.mean(axis=0), z.std(axis=0)
         scale = np.where(spread > _TINY * (1 + np.abs(mean)), spread, np.inf).astype(np.float32)
         rows = (z - mean) / scale

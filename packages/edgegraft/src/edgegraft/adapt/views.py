@@ -23,12 +23,29 @@ LEAST_GROUP = 20
 _TINY = 1e-6
 
 
+MOST_NUMBERS = 1 << 28
+"""Embeddings of more numbers (1 GiB) are not held, but computed where they are needed."""
+_BATCH = 4096
+
+
 @dataclass(frozen=True)
 class View:
-    """A backbone bound to windows of the target, and their embeddings (n_windows, dim)."""
+    """A backbone bound to windows of the target, and their embeddings.
+
+    Attributes:
+        z: float32 (n_windows, dim); of no windows where all would be too much to hold.
+        x: the windows after the steps, for embeddings that are not held.
+    """
 
     backbone: Backbone
     z: Array
+    x: Array | None = None
+
+    def rows(self, index: Array) -> Array:
+        """Embeddings of some windows (n_index, dim)."""
+        if len(self.z) or self.x is None:
+            return np.asarray(self.z[index])
+        return self.backbone.embed(self.x[index])
 
 
 def look(backbone: Backbone, names: Sequence[str], windows: Windows, seed: int) -> list[View]:
@@ -39,7 +56,9 @@ def look(backbone: Backbone, names: Sequence[str], windows: Windows, seed: int) 
     for each in (backbone, *(other for other in others if kind in other.card.takes)):
         try:
             bound = each.fit(windows, seed=seed)
-            views.append(View(bound, embed_cached(bound, windows.x)))
+            width = bound.embed(windows.x[:1]).shape[1]
+            held = windows.x if len(windows) * width <= MOST_NUMBERS else windows.x[:0]
+            views.append(View(bound, embed_cached(bound, held), windows.x))
         except DataError:  # MiniRocket, say, needs nine timepoints
             if each is backbone:
                 raise
@@ -61,8 +80,10 @@ def coordinates(views: Sequence[View], groups: Array | None, seed: int) -> Array
     """
     parts = []
     for view in views:
-        z = levelled(view.z, None)
-        part = _components(z, seed)
+        if view.x is not None and not len(view.z):
+            parts.append(_in_batches(view, groups, seed))
+            continue
+        part = _components(levelled(view.z, None), seed)
         if groups is not None and explained(part, groups) < NUISANCE:
             part = _components(levelled(view.z, groups), seed)
         parts.append(part)
@@ -100,20 +121,46 @@ def explained(z: Array, groups: Array) -> float:
     return float(between / max(float(np.square(z).sum()), _TINY))
 
 
+def _in_batches(view: View, groups: Array | None, seed: int) -> Array:
+    """Coordinates of windows whose embeddings are not held.
+
+    Axes come from a sample; groups are brought to their level along these axes.
+    """
+    assert view.x is not None
+    n_windows = len(view.x)
+    z = view.rows(np.sort(np.random.default_rng(seed).permutation(n_windows)[:_BATCH]))
+    mean, spread = z.mean(axis=0), z.std(axis=0)
+    scale = np.where(spread > _TINY * (1 + np.abs(mean)), spread, np.inf).astype(np.float32)
+    axes = _axes((z - mean) / scale, seed)
+    batches = (np.arange(i, min(i + _BATCH, n_windows)) for i in range(0, n_windows, _BATCH))
+    part = np.concatenate([((view.rows(batch) - mean) / scale) @ axes for batch in batches])
+    if groups is not None and explained(part, groups) < NUISANCE:
+        part = levelled(part, groups) * part.std(axis=0)
+    return _at_unit(part)
+
+
 def _components(z: Array, seed: int) -> Array:
-    """Principal components over the root of their deviation, total variance one.
+    """Principal components over the root of their deviation, total variance one."""
+    z = z - z.mean(axis=0)
+    return _at_unit(z @ _axes(z, seed))
+
+
+def _axes(z: Array, seed: int) -> Array:
+    """Principal axes over the root of the deviation along them (dim, at most 32).
 
     By a random range finder (N. Halko, P.-G. Martinsson, J. Tropp, Finding structure with
     randomness, SIAM Review 2011).
     """
     count = max(1, min(N_COORDINATES, len(z) // 3, z.shape[1]))
-    z = z - z.mean(axis=0)
-    random = np.random.default_rng(seed)
-    start = random.standard_normal((z.shape[1], min(count + 16, *z.shape))).astype(np.float32)
-    basis = np.linalg.qr(z @ start)[0]
+    start = np.random.default_rng(seed).standard_normal((z.shape[1], min(count + 16, *z.shape)))
+    basis = np.linalg.qr(z @ start.astype(z.dtype))[0]
     for _ in range(3):
         basis = np.linalg.qr(z @ (z.T @ basis))[0]
-    left, values, _ = np.linalg.svd(basis.T @ z, full_matrices=False)
-    found = (basis @ left[:, :count]) * np.sqrt(values[:count])
-    found /= max(float(np.sqrt(np.square(found).sum() / len(found))), _TINY)
-    return np.asarray(found, dtype=np.float32)
+    _, values, axes = np.linalg.svd(basis.T @ z, full_matrices=False)
+    return np.asarray(axes[:count].T / np.sqrt(np.maximum(values[:count], _TINY)))
+
+
+def _at_unit(z: Array) -> Array:
+    z = z - z.mean(axis=0)
+    size = max(float(np.sqrt(np.square(z).sum() / len(z))), _TINY)
+    return np.asarray(z / size, dtype=np.float32)
