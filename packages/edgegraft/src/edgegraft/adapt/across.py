@@ -19,7 +19,7 @@ from edgegraft.adapt.adapted import Adapted, Member
 from edgegraft.adapt.augment import Augmentation, chosen
 from edgegraft.adapt.evidence import Evidence, gather
 from edgegraft.adapt.feature_net import FeatureNet, feature_net, principal_axes, unit_scales
-from edgegraft.adapt.loop import Lesson, Trained, Training, torch_threads, train
+from edgegraft.adapt.loop import Lesson, OptimiserName, Trained, Training, torch_threads, train
 from edgegraft.adapt.network import ENCODER, HEAD, HeadShape, Trainable, loss_of
 from edgegraft.adapt.probe import lineage_of
 from edgegraft.adapt.ridge import fit_ridge
@@ -40,6 +40,7 @@ _MOST_AXES = 64  # of more features, a classifier of domains would learn few win
 _FURTHEST = 4.0  # times a deviation may have changed in training
 _CAUTION = 10.0  # windows that speak for the statistics before training
 _TINY = 1e-6
+_CRITIC_PACE = 50.0
 _OUT = f"{HEAD}out"
 
 
@@ -50,12 +51,19 @@ class AcrossDomains(Training):
     Errors: `OptionError` listing every option whose value makes no sense.
     """
 
-    epochs: int = field(default=20, metadata={"help": "passes over the labelled windows"})
+    optimiser: OptimiserName = field(
+        default="sgd",
+        metadata={
+            "help": "sgd (with momentum), adamw, adam, or gradient-descent (all windows); those "
+            "that scale every step to the rate let a divergence wander once labels are learned"
+        },
+    )
+    epochs: int = field(default=10, metadata={"help": "passes over the labelled windows"})
     batch_size: int = field(
         default=16, metadata={"help": "labelled windows per step, beside as many of the pool"}
     )
     learning_rate: float = field(
-        default=1e-3, metadata={"help": "step size at the start; it falls along a cosine"}
+        default=3e-3, metadata={"help": "step size at the start; it falls along a cosine"}
     )
     target_weight: float = field(
         default=20.0,
@@ -384,14 +392,17 @@ def changed(x: Array, changes: tuple[Augmentation, ...], random: np.random.Gener
     return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
 
 
-def pace_of(ground: Ground, *, head: float = 1.0) -> Callable[[str, int], float]:
-    """Learning rates: deep pretrained networks slowly, the head at `head`."""
+def pace_of(ground: Ground) -> Callable[[str, int], float]:
+    """Learning rates: deep pretrained networks slowly, what judges the encoder fast.
+
+    A classifier of domains that lags behind turns round gradients that mean nothing yet.
+    """
     tempo = float(getattr(ground.encoder, "tempo", 1.0))
 
     def pace(name: str, epoch: int) -> float:
         if name.startswith(ENCODER):
             return tempo
-        return head if name.startswith(HEAD) else 1.0
+        return 1.0 if name.startswith(HEAD) else _CRITIC_PACE
 
     return pace
 

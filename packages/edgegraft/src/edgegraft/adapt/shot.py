@@ -58,12 +58,19 @@ class Shot(AcrossDomains):
     settling: int = field(
         default=15, metadata={"help": "passes over the target's windows after the source model"}
     )
+    settling_rate: float = field(
+        default=5e-4, metadata={"help": "step size of these at the start (adam)"}
+    )
     rounds: int = field(
         default=3, metadata={"help": "how often pseudo-labels are drawn anew in these"}
     )
     pseudo: float = field(default=0.3, metadata={"help": "weight of the pseudo-labels"})
     smoothing: float = field(
-        default=0.1, metadata={"help": "share of each label that goes to all classes alike"}
+        default=0.0,
+        metadata={
+            "help": "share of each label that goes to all classes alike; with few windows and "
+            "few passes even a tenth leaves a source model too unsure to settle well"
+        },
     )
 
     def __post_init__(self) -> None:
@@ -72,6 +79,7 @@ class Shot(AcrossDomains):
             Problem("option-range", f"{name}={getattr(self, name)}", why, remedy)
             for name, good, why, remedy in (
                 ("settling", self.settling >= 1, "it counts passes", "15"),
+                ("settling_rate", self.settling_rate > 0, "a step size is positive", "0.0005"),
                 ("rounds", self.rounds >= 1, "it counts rounds", "3"),
                 ("pseudo", self.pseudo >= 0, "a weight is not negative", "0.3"),
                 ("smoothing", 0 <= self.smoothing < 1, "it is a share", "0.1"),
@@ -129,7 +137,8 @@ class Shot(AcrossDomains):
                 self,
                 epochs=share,
                 batch_size=2 * self.batch_size,
-                learning_rate=0.5 * self.learning_rate,
+                optimiser="adam",
+                learning_rate=self.settling_rate,
             )
             lesson = _lesson(self, source, head, parameters, x, codes, pseudo, windows)
             trained = train(lesson, training, seed=seed * self.rounds + number, watch=watch)

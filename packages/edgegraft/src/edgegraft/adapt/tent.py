@@ -126,6 +126,7 @@ class Tent(AcrossDomains):
         options = replace(
             self,
             epochs=self.settling,
+            optimiser="adam",
             batch_size=2 * self.batch_size,
             learning_rate=self.affine_rate,
             weight_decay=0.0,
