@@ -3,7 +3,8 @@
 Errors of learners fall about as a power of the number of labels towards a floor (C. Cortes and
 others, Learning curves: asymptotic values and rate of convergence, NIPS 1993). The law is fitted
 to scores at several numbers of labels; the interval comes from refits to repeats drawn with
-replacement. Nothing is said where the points do not carry it.
+replacement, widened by what one draw of labels gains more or less than another. Nothing is said
+where the points do not carry it.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def worth(
         counts: numbers of labels, rising.
         scores: accuracy (n_repeats, n_counts), each repeat on labels and test windows of its own.
 
-    The law is drawn on to twice the labels at most. It says nothing with fewer than four counts
+    The law is drawn on to twice the labels at most. Nothing is said with fewer than four counts
     or repeats, or where the curve does not rise beyond what repeats differ by.
 
     >>> n, noise = np.array([4, 8, 16, 32]), np.random.default_rng(0).normal(0, 0.01, (8, 4))
@@ -129,10 +130,8 @@ def worth(
     )
     if len(counts) < FEWEST_COUNTS or len(scores) < FEWEST_REPEATS:
         return _silent(found, "too few labels for a curve")
-    if n_labels + n_more > FARTHEST * max(counts) + 1e-9:
-        return _silent(
-            found, f"the curve ends at {max(counts)} labels and is not drawn on to more than twice"
-        )
+    if n_more > (FARTHEST - 1) * n_labels + 1e-9:
+        return _silent(found, f"a curve of {n_labels} labels is not drawn on to more than twice")
     rise = scores[:, -1] - scores[:, 0]
     if rise.mean() <= 2 * rise.std(ddof=1) / np.sqrt(len(rise)):
         return _silent(found, "the curve does not rise beyond chance")
@@ -140,19 +139,22 @@ def worth(
     drawn = random.integers(0, len(scores), (N_DRAWS, len(scores)))
     numbers = np.asarray(counts, dtype=np.float64)
     law, *laws = _laws(numbers, np.vstack([1 - mean, 1 - scores[drawn].mean(axis=1)]))
-    said = [1 - each(n_labels + n_more) for each in laws]
-    gains = [each(n_labels) - each(n_labels + n_more) for each in laws]
+    at_end, after = n_labels, n_labels + n_more
+    like = int(np.abs(np.log(numbers[:-1] / numbers[-1] * after / at_end)).argmin())
+    chance = random.normal(0, (scores[:, -1] - scores[:, like]).std(ddof=1), N_DRAWS)
+    gains = np.array([each(at_end) - each(after) for each in laws]) + chance
+    said = np.minimum([1 - each(after) for each in laws] + chance, 1.0)
     ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     low, high = np.quantile(said, ends)
     least, most = np.quantile(gains, ends)
-    at, gain = 1 - law(n_labels + n_more), law(n_labels) - law(n_labels + n_more)
+    at, gain = 1 - law(after), law(at_end) - law(after)
     return Worth(
         **{
             **asdict(found),
             "expected": (at, min(float(low), at), max(float(high), at)),
             "gain": (gain, min(float(least), gain), max(float(most), gain)),
             "because": "a power law through scores on labelled windows left out; "
-            f"interval of {100 * LEVEL:.0f} % over repeats",
+            f"{100 * LEVEL:.0f} % interval of one draw",
         }
     )
 
