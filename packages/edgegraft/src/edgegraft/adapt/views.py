@@ -26,6 +26,7 @@ _TINY = 1e-6
 MOST_NUMBERS = 1 << 28
 """Embeddings of more numbers (1 GiB) are not held, but computed where they are needed."""
 _BATCH = 4096
+_SOME = 600
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,17 @@ def coordinates(views: Sequence[View], groups: Array | None, seed: int) -> Array
         if view.x is not None and not len(view.z):
             parts.append(_in_batches(view, groups, seed))
             continue
-        part = _components(levelled(view.z, None), seed)
-        if groups is not None and explained(part, groups) < NUISANCE:
-            part = _components(levelled(view.z, groups), seed)
+        nuisance = groups is not None and _is_nuisance(view.z, groups, seed)
+        part = _components(levelled(view.z, groups if nuisance else None), seed)
         parts.append(part)
     return np.hstack(parts)
+
+
+def _is_nuisance(z: Array, groups: Array, seed: int) -> bool:
+    """Whether groups explain less than `NUISANCE` of some windows' coordinates."""
+    some = np.sort(np.random.default_rng(seed).permutation(len(z))[:_SOME])
+    part = _components(levelled(z[some], None), seed)
+    return explained(part, groups[some]) < NUISANCE
 
 
 def levelled(z: Array, groups: Array | None) -> Array:
