@@ -118,7 +118,7 @@ def choose(
 ) -> tuple[Backbone, tuple[Ranked, ...]]:
     """The backbone to adapt, and the ranking with the reason for it.
 
-    With "auto" it is the pretrained one with the lowest left-out log loss.
+    With "auto" it is the pretrained one that is ranked first.
 
     Errors: `DataError` ``no-backbone`` when none can take the windows.
     """
@@ -133,8 +133,8 @@ def choose(
     if backbone == "auto":
         pretrained = [row for row in usable if row.kind == "pretrained"]
         chosen = load_backbone((pretrained or usable)[0].backbone)
-        of = "pretrained backbones" if pretrained else "backbones, none of them pretrained,"
-        why = f"of the {of} the one with the lowest left-out log loss"
+        of = "pretrained backbones" if pretrained else "backbones, none of them pretrained"
+        why = f"the first of the {of}"
     else:
         chosen = load_backbone(backbone) if isinstance(backbone, str) else backbone
         why = "asked for"
