@@ -286,7 +286,8 @@ def test_with_one_label_a_source_is_tested_on_labels_it_did_not_see(broken):
     train = joined(few, beside(few, None, {"machine": source}))
     _, lines, guard = lines_of(train, experts=("weighted",))
     assert guard["rule"] == "structure"
-    assert lines["weighted"]["weight"] == (0 if broken else 0.5)
+    expected = 0 if broken else (1 - 2 / 120) / 2  # one order in 120 fits as well: its own
+    assert lines["weighted"]["weight"] == pytest.approx(expected, abs=1e-3)
     if broken:
         assert "no better than by chance" in lines["weighted"]["because"]
 
@@ -352,3 +353,13 @@ def test_scores_are_kept_in_memory(windows, monkeypatch):
     assert len(calls) == 1
     changed = replace(windows, x=windows.x + np.float32(1))
     assert score(strategy, STATISTICS, changed, TASK, seed=991) is not first
+
+
+def test_one_label_for_each_of_three_classes_gives_a_source_a_third_at_most(few):
+    train = joined(few, beside(few, None, {"machine": clustered(12, 4)}))
+    _, lines, _ = lines_of(train, experts=("weighted",))
+    assert lines["weighted"]["weight"] == pytest.approx(1 / 3, abs=1e-3)
+    two = few.take(np.flatnonzero(few.y != few.classes[0]))
+    source = clustered(12, 4).take(np.flatnonzero(clustered(12, 4).y != few.classes[0]))
+    _, lines, _ = lines_of(joined(two, beside(two, None, {"m": source})), experts=("weighted",))
+    assert lines["weighted"]["weight"] == 0

@@ -25,7 +25,7 @@ from edgegraft.adapt.paired import holm, units_of
 from edgegraft.adapt.probe import lineage_of
 from edgegraft.adapt.scored import Scored, score
 from edgegraft.adapt.strategy import Strategy, Watch, build_strategy, unwatched
-from edgegraft.adapt.structure import above_in_all, dealt, sampled, structure_of
+from edgegraft.adapt.structure import above_in_all, dealt, n_orders, sampled, structure_of
 from edgegraft.catalog import names
 from edgegraft.data.domains import from_sources, labelled_target, pool_of, sources_of
 from edgegraft.tasks.task import Task
@@ -59,12 +59,14 @@ class Tried:
 
     Attributes:
         scored: the model and what it says of labelled windows left out; None if it failed.
-        because: why it failed.
+        because: why it failed, or why structure is against it.
+        chance: p-value of its sources being unrelated, where that was asked.
     """
 
     way: Way
     scored: Scored | None
     because: str = ""
+    chance: float | None = None
 
     @property
     def left_out(self) -> Array | None:
@@ -183,7 +185,7 @@ def guarded(
         tried = suspected(tried, backbone, train, task, alpha=alpha, seed=seed)
     kept = [one for one in tried if one.scored and not one.because]
     if fewest < ENOUGH and any(one.left_out is None for one in kept):
-        return _by_structure(kept, tried, shared(len(kept)))
+        return _by_structure(kept, tried, shared(kept))
     kept = [one for one in tried if one.left_out is not None and not one.because]
     doubts = [""] * len(kept)
     if any(one.way.name in FROM_POOL for one in kept) and len(pool_of(train)):
@@ -204,7 +206,8 @@ def suspected(
     """The same, where structure objects with its objection: see `edgegraft.adapt.structure`.
 
     What needs the pool needs a pool that has a say; what needs sources needs sources whose
-    model, not shown the target's labels, knows them better than by chance (Holm over experts).
+    model, not shown the target's labels, knows them better than by chance (Holm over experts), or
+    better than any other order of them, where there are too few orders for that.
     """
     evidence = gather(train, task)
     objection = ""
@@ -216,15 +219,15 @@ def suspected(
         if one.scored and evidence.sources and one.way.name not in FROM_POOL:
             p_values[one.way.name] = _unseen(one.way, backbone, train, target, task, seed)
     raised = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    best = (1 + 1e-9) / n_orders(target.y)
     found = [tried[0]]
     for one in tried[1:]:
-        why = one.because
-        p = raised.get(one.way.name)
+        why, p = one.because, raised.get(one.way.name)
         if one.scored and p is None:
             why = objection
-        elif p is not None and p > alpha:
+        elif p is not None and p > alpha and p_values[one.way.name] > best:
             why = f"without the target's labels it knows them no better than by chance (p {p:.2g})"
-        found.append(replace(one, because=why))
+        found.append(replace(one, because=why, chance=p_values.get(one.way.name)))
     return found
 
 
@@ -252,7 +255,10 @@ def followers(
     They share evenly; without a pool, or where none does, the reference is served.
     """
     pool = pool_of(train)
-    weights, why = np.zeros(len(tried)), ["from sources alone"] + ["no pool to see"] * len(tried)
+    weights, why = (
+        np.zeros(len(tried)),
+        ["from sources alone"] + ["no pool to see"] * (len(tried) - 1),
+    )
     if len(pool):
         evidence = gather(train, task)
         seen = structure_of(evidence, backbone, seed=seed)
@@ -271,12 +277,21 @@ def followers(
     return Decision("source-only", weights / weights.sum(), tuple(why), (None,) * len(tried))
 
 
-def shared(n_ways: int) -> Decision:
-    """Half for the reference, half for the experts to which structure has no objection."""
-    weights = np.full(n_ways, 0.5 / max(1, n_ways - 1))
-    weights[0] = 0.5 if n_ways > 1 else 1.0
-    why = ("labels alone", *("structure has no objection",) * (n_ways - 1))
-    return Decision("structure", weights, why, (None,) * n_ways)
+def shared(kept: Sequence[Tried]) -> Decision:
+    """Half for the reference, half for the experts to which structure has no objection.
+
+    Of the share of an expert from sources so much goes back as chance explains.
+    """
+    weights, why = np.zeros(len(kept)), ["labels alone"]
+    for number, one in enumerate(kept[1:], 1):
+        weights[number] = 0.5 / (len(kept) - 1) * max(0.0, 1 - 2 * (one.chance or 0.0))
+        why.append(
+            "structure has no objection"
+            if one.chance is None
+            else f"knew the target's labels before it saw them (p {one.chance:.2g})"
+        )
+    weights[0] = 1 - weights.sum()
+    return Decision("structure", weights, tuple(why), (None,) * len(kept))
 
 
 def _by_labels(

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from math import factorial
+from math import factorial, prod
 
 import numpy as np
 
@@ -148,6 +148,16 @@ def dealt(probabilities: Array, codes: Array, *, seed: int = 0) -> float:
     orders = random.permuted(np.tile(codes, (N_DEALT, 1)), axis=1)
     here = losses[rows, orders].sum(axis=1)
     return float((1 + (here <= losses[rows, codes].sum() + 1e-9).sum()) / (1 + N_DEALT))
+
+
+def n_orders(labels: Array) -> int:
+    """In how many orders these labels can stand.
+
+    >>> n_orders(np.array(["a", "b", "c"])), n_orders(np.array(["a", "a", "b", "b"]))
+    (6, 6)
+    """
+    counts = np.unique(labels, return_counts=True)[1].tolist()
+    return factorial(len(labels)) // prod(factorial(count) for count in counts)
 
 
 def above_in_all(structure: Structure, labellings: Sequence[Array]) -> list[bool]:
