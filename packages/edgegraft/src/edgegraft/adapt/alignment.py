@@ -17,7 +17,7 @@ from scipy.linalg import eigh
 from edgegraft.adapt.ridge import decompose
 from edgegraft_edge.signal import Array
 
-N_PICKED = 1000
+N_PICKED = 700
 """Windows by which principal directions are found: of more, so many evenly through all."""
 _TINY = 1e-6
 

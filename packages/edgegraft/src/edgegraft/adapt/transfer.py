@@ -29,7 +29,7 @@ from edgegraft_edge.signal import Array
 
 MOST_POOL = 4000
 """Windows of the pool that are looked at; of more, so many are drawn."""
-MOST_ROWS = 1200
+MOST_ROWS = 400
 """Rows beyond which wide embeddings are first brought to their leading principal directions."""
 ENOUGH = 20
 """Labelled windows of the target from which on heads are judged by these alone."""
