@@ -1,6 +1,6 @@
 """Few labels, much unlabelled data, and another device: transfer that is guarded.
 
-A sensor on a wrist shall know three movements. Of the people that it is for there are two labelled
+A sensor on a wrist shall know three movements. Of the people that it is for there are four labelled
 windows of each movement and many without a label; of other people, who wore another sensor (turned,
 with another gain), all windows are labelled. A third set claims to be the same and has its labels
 mixed up, as happens. All of it is made up, so this runs anywhere::
@@ -9,7 +9,7 @@ mixed up, as happens. All of it is made up, so this runs anywhere::
 
 With data of your own, in the shell::
 
-    edgegraft adapt mine/ --labels-per-class 2 --unlabelled rest \\
+    edgegraft adapt mine/ --labels-per-class 4 --unlabelled rest \\
         --source bench=others/ --source doubtful=found/ --test unseen/ --out runs/mine
 
 The report says what the pool and each source are worth, which of them hurts when it is taken on
@@ -27,13 +27,19 @@ import numpy as np
 import edgegraft as eg
 from edgegraft_edge.signal import Windows
 
-LABELS = 2
+LABELS = 4
 
 
 def people(seed: int) -> Windows:
-    """Movements of six people whom no other seed knows."""
+    """Movements of six people whom no other seed knows, felt by a noisy sensor."""
     windows = eg.open_data(f"synthetic:n=90,seed={seed}").windows()
-    return replace(windows, groups=np.array([f"{name} of {seed}" for name in windows.groups]))
+    deviation = windows.x.std(axis=(0, 2), keepdims=True)
+    noise = np.random.default_rng(seed).normal(size=windows.x.shape) * deviation
+    return replace(
+        windows,
+        x=windows.x + noise.astype(np.float32),
+        groups=np.array([f"{name} of {seed}" for name in windows.groups]),
+    )
 
 
 def other_sensor(windows: Windows) -> Windows:

@@ -168,7 +168,7 @@ def test_pool_of_another_place_and_its_names_on_the_command_line(places, tmp_pat
     assert run(["adapt", places["target"], "--labels-per-class", "3", "--unlabelled",
                 places["pool"], "--source", places["shuffled"], *TYPED]) == 0  # fmt: skip
     said = capsys.readouterr().out
-    assert "beside    60 windows in the pool, 60 of the source shuffled (3 classes)" in said
+    assert "beside    60 windows in the pool, 60 of source 'shuffled' (3 classes)" in said
     assert "\nguard     " in said
     assert "\nsource    shuffled " in said
 

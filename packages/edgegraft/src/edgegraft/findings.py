@@ -67,13 +67,11 @@ class Comparison:
     def effects(self) -> tuple[SourceEffect, ...]:
         """What the pool and each source do to windows left out, without the guard and with it.
 
-        Beside the target-only reference: the blend of the same backbone, else the best control.
+        Beside the target-only reference: the blend of the same backbone, else that of a control.
         """
         guard = self.table_of(self.rows[0]) if self.rows else None
         alone = [table for table in self.tables if not table.row.draws]
-        alone.sort(
-            key=lambda table: table.row.role == "control" or table.row.strategy_name != "blend"
-        )
+        alone.sort(key=lambda table: (table.row.strategy_name != "blend", table.row.role))
         if guard is None or not guard.row.draws or not alone:
             return ()
         trusting = {table.row.source: table for table in self.tables if table.row.source}

@@ -237,7 +237,7 @@ def _show_beside(summary: Mapping[str, Any]) -> None:
         return
     told = [f"{beside['pool']['n_windows']:,} windows in the pool"] if "pool" in beside else []
     told += [
-        f"{entry['n_windows']:,} of the source {name} ({len(entry['classes'])} classes)"
+        f"{entry['n_windows']:,} of source {name!r} ({len(entry['classes'])} classes)"
         for name, entry in beside.get("sources", {}).items()
     ]
     say("beside", ", ".join(told))

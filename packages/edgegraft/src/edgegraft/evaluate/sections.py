@@ -31,14 +31,11 @@ SHOWN_CONFUSIONS = 6
 SHOWN_TRAININGS = 4
 BOUND = ("mixture", "reference", "ln2")
 RULES = {
-    "test": "The reference is left only for experts that a paired test on left-out windows finds "
-    "better.",
-    "mixture": "No expert passed the paired test that would drop the reference, so all are mixed "
-    "by how well they do on left-out windows; what the mixture may lose is bounded.",
-    "structure": "With so few labels no window can be left out: the structure of the pool decided, "
-    "and nothing could be tested.",
-    "source-only": "Without target labels nothing can be tested: only the sources taught, and the "
-    "structure of the pool decided.",
+    "test": "The reference is left only where such a test says so.",
+    "mixture": "What a mixture may lose is bounded; the reference is left only where a paired test "
+    "says so.",
+    "structure": "That is an educated guess: more labels would let windows be left out.",
+    "source-only": "A few labels of the target would let it be tested.",
 }
 """What the guard goes by, in words for those who read a report."""
 
