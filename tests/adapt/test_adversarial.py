@@ -12,6 +12,7 @@ from edgegraft.adapt.across import lay, learn, of_encoder
 from edgegraft.adapt.adversarial import Cdan, Dann
 from edgegraft.adapt.divergence import DIVERGENCES, Adversary, Views, grown, reverse
 from edgegraft.adapt.feature_net import FeatureNet, unit_scales
+from edgegraft.adapt.loop import Lesson, Training, train
 from edgegraft.adapt.mixture import mix
 from edgegraft.adapt.probe import Probe, Trees
 from edgegraft.adapt.shot import Shot, centroid_labels
@@ -22,7 +23,7 @@ from edgegraft.tasks.classification import Classification
 from edgegraft.testing import check_strategy, sample_windows
 from edgegraft.zoo.conv1d import Conv1d
 from edgegraft.zoo.registry import load_backbone
-from edgegraft_edge.errors import DataError, OptionError
+from edgegraft_edge.errors import DataError, ModelError, OptionError
 
 SMALL = {"widths": [6, 8, 8], "kernels": [7, 5, 3], "strides": [2, 2, 2], "pooled": [1, 2]}
 TASK = Classification()
@@ -288,6 +289,19 @@ def test_the_layer_on_fixed_features_starts_as_the_identity_and_learns():
     moved = ground.encoder.with_weights(of_encoder(trained.parameters))
     assert np.abs(moved.embed(x) - ground.encoder.embed(x)).max() > 1e-4
     np.testing.assert_allclose(moved.program(*x.shape[1:]).run(x), moved.embed(x), atol=1e-3)
+
+
+def test_gradients_that_are_shortened_do_not_explode():
+    start = {"w": np.full(3, 2.0, np.float32)}
+
+    def loss(current, batch, random):
+        return 1e4 * current["w"].square().sum()
+
+    options = Training(optimiser="sgd", learning_rate=0.01, epochs=60, batch_size=4)
+    with pytest.raises(ModelError):
+        train(Lesson(start, 4, loss), options, seed=0)
+    held = train(Lesson(start, 4, loss, steepest=1.0), options, seed=0)
+    assert np.abs(held.parameters["w"]).max() < 2.0
 
 
 def test_options_out_of_range_are_refused_together():

@@ -41,6 +41,7 @@ _FURTHEST = 4.0  # times a deviation may have changed in training
 _CAUTION = 10.0  # windows that speak for the statistics before training
 _TINY = 1e-6
 _CRITIC_PACE = 50.0
+_STEEPEST = 1.0  # norm of a gradient; deep networks of random weights give a hundred times that
 _OUT = f"{HEAD}out"
 
 
@@ -143,11 +144,6 @@ class Ground:
     @property
     def n_sources(self) -> int:
         return len(self.evidence.sources)
-
-    @property
-    def target_codes(self) -> Array:
-        """Classes of the first rows of `own`, int (n_labelled_target,)."""
-        return np.asarray(self.codes[self.domains == 0])
 
     @property
     def lacks(self) -> str:
@@ -330,7 +326,6 @@ def learn(
         changes = ()  # features are no signal: what keeps the label of a window means nothing here
     weights = torch.from_numpy(ground.weights(options.target_weight))
     codes = torch.from_numpy(ground.codes)
-    n_classes = len(ground.evidence.classes)
 
     def loss(
         current: Mapping[str, Tensor], batch: Array, random: np.random.Generator, share: float
@@ -352,9 +347,13 @@ def learn(
                     logits[n:], rows, share)  # fmt: skip
         return total + extra(current, step)
 
-    assert n_classes
     lesson = Lesson(
-        parameters or ground.parameters, len(ground.x), loss, pace=pace_of(ground), timed=True
+        parameters or ground.parameters,
+        len(ground.x),
+        loss,
+        pace=pace_of(ground),
+        timed=True,
+        steepest=_STEEPEST,
     )
     epochs = options.within_budget(len(ground.x))
     return train(lesson, replace(options, epochs=epochs), seed=ground.seed, watch=watch)

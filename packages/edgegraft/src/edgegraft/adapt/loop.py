@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,6 +164,7 @@ class Lesson:
         metrics: what `validate` gives, besides "loss".
         timed: whether `loss` also takes, last, what share of the steps is over (0 to 1): for
             terms that come in gradually.
+        steepest: gradients of a parameter whose norm is above this are shortened to it; 0: none.
     """
 
     parameters: Mapping[str, Array]
@@ -173,6 +174,7 @@ class Lesson:
     pace: Callable[[str, int], float] = _everywhere
     metrics: Collection[str] = ()
     timed: bool = False
+    steepest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -301,6 +303,8 @@ def _epoch(run: _Run, lesson: Lesson, training: Training, seed: int, watch: Watc
                 f"learning_rate={training.learning_rate / 10:g}, and `edgegraft doctor` the data",
             )
         loss.backward()  # type: ignore[no-untyped-call]
+        if lesson.steepest:
+            _shorten(run.parameters.values(), lesson.steepest)
         for group in run.optimiser.param_groups:
             if group["lr"] == 0:
                 group["params"][0].grad = None  # or momentum and decay would move it
@@ -322,6 +326,13 @@ def _epoch(run: _Run, lesson: Lesson, training: Training, seed: int, watch: Watc
     run.history.append(news)
     run.seconds += time.monotonic() - began
     watch("epoch", {**news, "epochs": training.epochs})
+
+
+def _shorten(parameters: Iterable[Tensor], most: float) -> None:
+    """Shorten each parameter's gradient to norm `most`: without scale, plain steps can explode."""
+    for tensor in parameters:
+        if tensor.grad is not None:
+            tensor.grad.mul_(min(1.0, most / max(float(tensor.grad.norm()), 1e-12)))
 
 
 def _set_pace(run: _Run, lesson: Lesson, training: Training, share: float) -> None:
