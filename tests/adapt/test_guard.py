@@ -277,6 +277,16 @@ def test_with_one_label_a_pool_without_gaps_is_not_used(few):
     assert lines["spread"]["because"]
 
 
+def test_with_two_labels_a_pool_that_lacks_classes_is_not_used():
+    every = clustered(40, 1)
+    target = every.take(np.concatenate([np.flatnonzero(every.y == n)[:2] for n in every.classes]))
+    pool = clustered(160, 2)
+    pool = pool.take(np.flatnonzero(pool.y != pool.classes[0]))
+    _, lines, _ = lines_of(with_pool(target, pool), experts=("spread",))
+    assert lines["spread"]["weight"] == 0
+    assert lines["spread"]["because"]
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_with_one_label_a_source_is_tested_on_labels_it_did_not_see(broken):
     source = clustered(12, 4, n_classes=5)

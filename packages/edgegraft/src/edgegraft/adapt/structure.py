@@ -3,7 +3,8 @@
 Three questions about the pool, each put to several views of the windows, all of which must say
 yes before labels that spread over it are believed:
 
-* Do the labelled windows lie in it? A pool of other things does not hold their neighbours.
+* Do the labelled windows lie in it, those of every class? A pool of other things, or of one
+  activity, does not hold their neighbours.
 * Does it fall into about as many parts as there are classes? A pool without gaps lets labels run
   everywhere.
 * Do the labels reach all of it? Parts that hold no label (bearings of another damage) would get
@@ -41,6 +42,9 @@ STRANGE, OUTSIDE = 0.005, 0.9
 the share of the pool that lies farther in than every labelled window of a foreign one."""
 SLOW = 0.9
 """Eigenvalues above this stand for parts that a random walk on the graph seldom leaves."""
+MISSING = 0.001
+"""Error rate at which a class is taken for one that the pool lacks, in each view. It is low because
+groups differ: the few windows of a class in a thinned pool lie apart as well."""
 ENOUGH_PARTS, REACHED = 2 / 3, 0.7
 """Parts for each class (classes that look alike may share one), and reach, that are asked for."""
 N_DEALT = 5000
@@ -53,6 +57,7 @@ class View:
     Attributes:
         graph: near neighbours among labelled windows, then the pool.
         home: p-value of the labelled windows lying in the pool like its own.
+        lacking: p-value of each class's windows doing so, of the worst class, times the classes.
         parts: eigenvalues of the graph above `SLOW`, counted up to the number of classes.
         reach: share of the pool that labels reach along the graph, 0 to 1 (participation ratio).
     """
@@ -60,6 +65,7 @@ class View:
     backbone: str
     graph: Neighbours
     home: float
+    lacking: float
     parts: int
     reach: float
 
@@ -79,6 +85,8 @@ class Structure:
             return "no backbone could look at the pool"
         if min(view.home for view in self.views) < STRANGE:
             return "the labelled windows do not lie in the pool"
+        if min(view.lacking for view in self.views) < MISSING:
+            return "the pool seems to lack a class that is labelled"
         parts = min(view.parts for view in self.views)
         if parts < max(2, ENOUGH_PARTS * self.n_classes):
             return f"the pool falls into {parts} parts, too few for {self.n_classes} classes"
@@ -115,9 +123,12 @@ def structure_of(evidence: Evidence, backbone: Backbone, *, seed: int) -> Struct
         except DataError:  # MiniRocket, say, needs nine timepoints
             continue
         graph = neighbours(z)
-        home = _home(z[:n_labelled], z[n_labelled:]) if n_labelled else 1.0
+        home, lacking = 1.0, 1.0
+        if n_labelled:
+            home, lacking = _home(z[:n_labelled], z[n_labelled:], evidence.codes)
         reach = _reach(graph, seeds, n_labelled) if n_labelled else 0.0
-        found.append(View(each.card.name, graph, home, _parts(graph, n_classes), reach))
+        parts = _parts(graph, n_classes)
+        found.append(View(each.card.name, graph, home, lacking, parts, reach))
     return Structure(tuple(found), n_classes, n_labelled)
 
 
@@ -176,18 +187,23 @@ def _standard(z: Array) -> Array:
     return np.asarray(np.clip((z - mean) / scale, -5, 5) / np.sqrt(z.shape[1]))
 
 
-def _home(labelled: Array, pool: Array) -> float:
-    """P-value of the labelled windows being as near to the pool as its own windows are.
+def _home(labelled: Array, pool: Array, codes: Array) -> tuple[float, float]:
+    """P-values of the labelled windows being as near to the pool as its own windows are.
 
-    By their mean rank among the pool's distances to its nearest others, normal approximation.
+    Of all together by their mean rank among the pool's distances to its nearest others (normal
+    approximation), and of the worst class by its nearest window (Bonferroni over classes).
     """
-    own = np.sort(_nearest(pool, pool, 1))
-    rank = np.searchsorted(own, _nearest(labelled, pool, 0)) / len(own)
-    if rank.min() > OUTSIDE:
-        return 0.0
     from scipy.special import ndtr
 
-    return float(ndtr((0.5 - rank.mean()) * np.sqrt(12 * len(rank))))
+    own = np.sort(_nearest(pool, pool, 1))
+    rank = np.searchsorted(own, _nearest(labelled, pool, 0)) / (len(own) + 1)
+    together = float(ndtr((0.5 - rank.mean()) * np.sqrt(12 * len(rank))))
+    if rank.min() > OUTSIDE:
+        together = 0.0
+    each = [
+        (1 - rank[codes == code].min()) ** int((codes == code).sum()) for code in np.unique(codes)
+    ]
+    return together, float(min(1.0, min(each) * len(each)))
 
 
 def _nearest(rows: Array, pool: Array, skipped: int) -> Array:
