@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from edgegraft.adapt import neighbours as graphs
 from edgegraft.adapt import views
 from edgegraft.adapt.balance import estimate_shares
 from edgegraft.adapt.blend import Blend
+from edgegraft.adapt.distil import Lesson
 from edgegraft.adapt.neighbours import (
     Neighbours,
     diffuse,
@@ -184,6 +186,18 @@ def test_rare_classes_survive_in_the_pool():
         assert (found == name)[test.y == name].mean() > 0.7
 
 
+def test_what_others_say_of_a_row_is_near_a_fit_without_it():
+    random = np.random.default_rng(0)
+    z = random.standard_normal((30, 8)).astype(np.float32)
+    targets, weights = np.eye(2)[(z[:, 0] > 0).astype(int)], random.uniform(0.2, 2, 30)
+    lesson = Lesson.of(views.View(load_backbone("statistics"), z), np.arange(30))
+    said = lesson.by_others(targets, weights)
+    for row in range(30):
+        refit = lesson.solve(targets, np.where(np.arange(30) == row, 0, weights))
+        assert np.allclose(said[row], lesson.scores(*refit)[row], atol=0.05)  # offset apart
+    assert np.abs(said - lesson.scores(*lesson.solve(targets, weights))).max() > 0.1
+
+
 def test_left_out_is_honest():
     train = movements((80, 80, 80), 4)
     given = few(train, 12)
@@ -204,7 +218,9 @@ def test_left_out_is_honest():
     assert np.mean(right) < 0.5  # chance is a third
 
 
-def test_without_pool_it_is_a_blend_and_says_so():
+def test_without_pool_it_is_a_blend_and_says_so(monkeypatch):
+    quick = Blend(partners=(), trees=(), copies=0)
+    monkeypatch.setattr(sys.modules[Spread.__module__], "Blend", lambda normalise: quick)
     train = movements((8, 8, 8), 5)
     adapted = fitted(train).adapted
     assert "without label" in adapted.lineage["without_pool"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import linalg
 
 from edgegraft.adapt.views import View
 from edgegraft_edge.heads import LinearHead
@@ -52,14 +53,9 @@ class Lesson:
             targets: (n_rows, n_classes), rows sum to one.
             weights: importance of each row (n_rows,); rows of weight zero take no part.
         """
-        used = np.flatnonzero(weights > 0)
-        share = weights[used] / weights[used].mean()
-        offset = share @ targets[used] / len(used)
-        root = np.sqrt(share)[:, None]
-        matrix = root * self.gram[np.ix_(used, used)] * root.T
-        matrix[np.diag_indices(len(used))] += STRENGTH
+        used, root, offset, factor = self._system(targets, weights)
         dual = np.zeros((len(self.rows), targets.shape[1]))
-        dual[used] = root * np.linalg.solve(matrix, root * (targets[used] - offset))
+        dual[used] = root * linalg.cho_solve(factor, root * (targets[used] - offset))
         return dual, offset
 
     def by_others(self, targets: Array, weights: Array) -> Array:
@@ -68,17 +64,24 @@ class Lesson:
         The closed form of leaving one out (Allen, Technometrics 1974); rows of weight zero are
         said nothing of, and stay zero.
         """
+        used, root, offset, factor = self._system(targets, weights)
+        alone = np.diagonal(linalg.lapack.dpotri(factor[0], lower=True)[0])[:, None]
+        solved = linalg.cho_solve(factor, root * (targets[used] - offset))
+        found = np.zeros_like(targets)
+        found[used] = targets[used] - solved / (root * alone)
+        return found
+
+    def _system(
+        self, targets: Array, weights: Array
+    ) -> tuple[Array, Array, Array, tuple[Array, bool]]:
+        """Rows used, roots of their weights, offset, and the Cholesky factor of the ridge."""
         used = np.flatnonzero(weights > 0)
         share = weights[used] / weights[used].mean()
-        offset = share @ targets[used] / len(used)
         root = np.sqrt(share)[:, None]
         matrix = root * self.gram[np.ix_(used, used)] * root.T
         matrix[np.diag_indices(len(used))] += STRENGTH
-        inverse = np.linalg.inv(matrix)
-        goal = root * (targets[used] - offset)
-        found = np.zeros_like(targets)
-        found[used] = targets[used] - (inverse @ goal) / (root * np.diagonal(inverse)[:, None])
-        return found
+        factor = linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+        return used, root, share @ targets[used] / len(used), factor
 
     def scores(self, dual: Array, offset: Array) -> Array:
         """What such a head says of all rows (n_rows, n_classes), before softmax."""

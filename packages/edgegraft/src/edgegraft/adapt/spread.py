@@ -22,7 +22,8 @@ from edgegraft_edge.signal import Array, Windows
 
 LEAST_POOL = 1
 """Windows without label for each with one, below which a pool is no help."""
-TEMPERATURES = np.geomspace(0.03, 1.0, 21)
+TEMPERATURES = np.geomspace(0.1, 1.0, 13)
+"""Not below what many labels gave: a few windows left out must not make heads certain."""
 _FLOOR = 1e-3
 
 
