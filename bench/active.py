@@ -146,9 +146,10 @@ def markdown(found: list[dict]) -> str:
     cases_ = list(dict.fromkeys(cell["case"] for cell in found))
     budgets = sorted({cell["budget"] for cell in found})
     lines = [
-        f"Accuracy in points, mean over {len(cases_)} cases ({', '.join(cases_)}) that each count "
-        f"the same, and {len({c['draw'] for c in found})} draws. In brackets: ours less that way,",
-        "with a 95 % t interval over draws. n: labels, in multiples of the number of classes.",
+        f"Accuracy in points, mean over cases ({', '.join(cases_)})",
+        f"that each count the same, and draws (there are {len({c['draw'] for c in found})}). In",
+        "brackets: ours less that way, with a 95 % t interval over draws where there are several.",
+        "n: labels, in multiples of the number of classes.",
     ]
     for name in names:
         lines += ["", f"Labels used by `{name}`:", "",
@@ -234,7 +235,7 @@ def main() -> None:
             found += fresh
             print(case.name, case.draw, f"{time.perf_counter() - began:.1f} s", flush=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".json").write_text(json.dumps(found))
+    out.with_suffix(".json").write_text(json.dumps(found, indent=None) + "\n")
     out.with_suffix(".md").write_text(markdown(found))
     print(markdown(found))
 
