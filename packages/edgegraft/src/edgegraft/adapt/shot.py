@@ -47,10 +47,10 @@ _TINY = 1e-9
 class Shot(AcrossDomains):
     """Train a source model; then let its encoder settle on the target, the head staying as it is.
 
-    Windows of the target should each be clear, and all classes be said about equally often
-    (information maximisation), and each should be near the centre of its class (centroid
-    pseudo-labels, drawn anew each round). That second wish is wrong where the target's classes are
-    very unequal.
+    Windows of the target should each be clear, classes be said in their shares (information
+    maximisation), and each window be near the centre of its class (centroid pseudo-labels, drawn
+    anew each round). The shares are not taken to be equal, as in the paper, but halfway between
+    that and what the source model says of the target at first.
 
     Source: Liang, Hu and Feng, SHOT, ICML 2020.
     """
@@ -124,7 +124,7 @@ class Shot(AcrossDomains):
         codes = windows.codes(model.classes)
         parameters: Mapping[str, Array] = {ENCODER + n: a for n, a in source.weights.items()}
         history: list[Mapping[str, float]] = []
-        stopped = "epochs"
+        stopped, shares = "epochs", None
         epochs = min(self.settling, max(self.rounds, -(-self.window_budget // len(x))))
         for number in range(self.rounds):
             share = epochs * (number + 1) // self.rounds - epochs * number // self.rounds
@@ -132,7 +132,10 @@ class Shot(AcrossDomains):
                 continue
             watch("train", {"strategy": "shot", "round": number + 1, "windows": len(x)})
             z = embedded(source, parameters, x, self.threads)
-            pseudo = centroid_labels(z, head.scores(z), codes)
+            said = head.scores(z)
+            if shares is None:
+                shares = 0.5 * said.mean(axis=0) + 0.5 / said.shape[1]
+            pseudo = centroid_labels(z, said, codes)
             training = replace(
                 self,
                 epochs=share,
@@ -140,7 +143,7 @@ class Shot(AcrossDomains):
                 optimiser="adam",
                 learning_rate=self.settling_rate,
             )
-            lesson = _lesson(self, source, head, parameters, x, codes, pseudo, windows)
+            lesson = _lesson(self, source, head, parameters, x, codes, pseudo, shares, windows)
             trained = train(lesson, training, seed=seed * self.rounds + number, watch=watch)
             parameters = trained.parameters
             history += trained.history
@@ -212,6 +215,7 @@ def _lesson(
     x: Array,
     codes: Array,
     pseudo: Array,
+    shares: Array,
     windows: Windows,
 ) -> Lesson:
     """Information maximisation and pseudo-labels on windows of the target."""
@@ -223,12 +227,14 @@ def _lesson(
     tempo = float(getattr(encoder, "tempo", 1.0))
     aims = torch.from_numpy(pseudo)
     known = torch.from_numpy(codes >= 0)
+    wanted = torch.from_numpy(shares.astype(np.float32))
 
     def loss(current: Mapping[str, Tensor], batch: Array, random: np.random.Generator) -> Tensor:
         z = encoder.forward(of_encoder(current), changed(x[batch], changes, random))
         logits = z @ weight + bias
         said = torch.softmax(logits, dim=1)
-        total = entropy(said).mean() - entropy(said.mean(dim=0, keepdim=True)).sum()
+        mean = said.mean(dim=0)
+        total = entropy(said).mean() + (mean * (mean.clamp_min(_TINY) / wanted).log()).sum()
         each = functional.cross_entropy(logits, aims[batch], reduction="none")
         worth = torch.where(known[batch], 1.0, options.pseudo)
         return total + (each * worth).mean()
