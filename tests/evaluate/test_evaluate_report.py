@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edgegraft.evaluate.evaluation import evaluate_probabilities
 from edgegraft.evaluate.report import as_html, as_markdown, embedding_map, write_report
+from edgegraft.evaluate.sections import sections
 from edgegraft_edge.signal import Windows
 
 VOID = {"meta", "br", "link", "img", "input", "hr", "wbr"}
@@ -351,3 +352,53 @@ def test_rows_that_were_not_compared_are_no_table():
     page = as_html(report)
     assert "Candidates and controls" not in page
     assert "<li>No comparison was possible</li>" in page
+
+
+def test_experts_stand_with_their_weight_and_sources_with_what_they_do():
+    gap = {"metric": "macro_f1", "mean": -0.2, "low": -0.3, "high": -0.1}
+    report = {
+        "guard": {
+            "reference": "blend",
+            "experts": [
+                {"name": "blend", "log_loss": 0.3, "accuracy": 0.9, "p_value": None,
+                 "weight": 0.25, "because": "the mixture's share"},
+                {"name": "spread<b>", "log_loss": 0.2, "accuracy": 0.95, "p_value": 0.04,
+                 "weight": 0.75, "because": "mixed in"},
+            ],
+            "rule": "mixture", "bound": {"mixture": 2.0, "reference": 3.0, "ln2": 0.6931},
+            "sentence": "All are mixed.",
+        },
+        "beside": {"pool": {"n_windows": 2000, "n_groups": 3},
+                   "sources": {"load 0": {"n_windows": 50, "n_groups": 0, "classes": {"a": 50}}}},
+        "sources": [{"source": "load 0", "before": gap, "after": {**gap, "mean": 0.1},
+                     "sentence": "load 0 hurts"}],
+        "negative_transfer": "negative transfer from load 0",
+        "transductive": True,
+    }  # fmt: skip
+    found = sections(report)
+    assert [line["name"] for line in found["experts"]["rows"]] == ["spread<b>", "blend"]
+    assert found["experts"]["rows"][1]["reference"]
+    pool, load = found["beside"]["rows"]
+    assert (pool["says"], load["says"]) == (None, "hurts")
+    assert load["before"] == {"mean": "−20.0", "interval": "−30.0 to −10.0"}
+    page = as_html(report)
+    assert "spread&lt;b&gt;" in page
+    assert 'class="tag bad">hurts' in page
+    assert "3.693" in page  # the reference's and ln 2
+    assert "hold for these windows and not for new ones" in page
+    assert "| load 0 (hurts) | 50 |" in as_markdown(report)
+    assert not sections({})["experts"]
+    assert not sections({})["beside"]
+
+
+def test_map_draws_pool_and_sources_beneath_the_target():
+    points = [
+        {"x": 0.0, "y": 0.0, "label": "a", "domain": "target", "correct": False},
+        {"x": 1.0, "y": 1.0, "label": "", "domain": "pool"},
+        {"x": 2.0, "y": 0.0, "label": "a", "domain": "load 0"},
+    ]
+    found = sections({"embedding_map": {"points": points}})["map"]
+    drawn = str(found["plot"])
+    assert drawn.index("marks pool") < drawn.index("crosses c0") < drawn.index("marks c0")
+    assert [name for _, name in found["legend"]] == ["a", "the pool", "load 0"]
+    assert found["wrong"] == 1

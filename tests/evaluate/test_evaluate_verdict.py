@@ -9,7 +9,7 @@ import pytest
 from edgegraft.adapt.strategy import build_strategy
 from edgegraft.data.dataset import open_data
 from edgegraft.data.split import folds
-from edgegraft.evaluate.compare import OutOfFold, Row, cross_validate
+from edgegraft.evaluate.compare import OutOfFold, Row, columns_of, cross_validate
 from edgegraft.evaluate.sections import sections
 from edgegraft.evaluate.verdict import compare, judge
 from edgegraft.tasks.classification import Classification
@@ -198,3 +198,56 @@ def test_what_was_cut_short_by_an_interrupt_is_not_kept():
                        keep=keep, workers=4)  # fmt: skip
     assert kept
     assert not [name for name in kept if "slow" in name]
+
+
+def test_what_draws_on_pool_or_sources_is_transfer_and_no_control():
+    rng = np.random.default_rng(4)
+    windows = labelled(12, 15, rng)
+    guard = replace(row("minirocket", "guard", "candidate"), draws=("the pool", "the sources"))
+    expert = replace(row("minirocket", "spread", "candidate"), draws=("the pool",))
+    naive = replace(row("minirocket", "pooled"), draws=("the sources",), source="load 0")
+    tables = [
+        OutOfFold(guard, table_of(windows, 0.9, rng), 1.0),
+        OutOfFold(expert, table_of(windows, 0.97, rng), 1.0),
+        OutOfFold(naive, table_of(windows, 0.95, rng), 1.0),
+        OutOfFold(row("statistics", "trees"), table_of(windows, 0.5, rng), 1.0),
+    ]
+    verdict = judge(tables, windows, TASK, preferred=guard, n_folds=5)
+    assert (verdict.outcome, verdict.candidate, verdict.reference.name) == (
+        "helped", guard, "statistics/trees",
+    )  # fmt: skip
+    assert naive.name == "minirocket/pooled@load 0"
+    assert "beside the labels it has the pool and the sources" in verdict.because
+    found = sections({"verdict": verdict.as_dict()})
+    assert "without the pool and the sources" in found["finding"].evidence
+    assert found["because"] == ""
+
+
+def test_classes_that_only_a_source_knows_are_columns_behind_those_of_the_target():
+    windows = open_data("synthetic:n=60,seed=3").windows()
+    other = replace(windows, domains=np.full(len(windows), "other"),
+                    groups=np.full(len(windows), "nobody"),
+                    y=np.where(windows.y == "idle", "rest", windows.y))  # fmt: skip
+    seen = {}
+
+    @dataclass(frozen=True)
+    class Asks:
+        """A strategy that notes what it was given, and says the source's class of everything."""
+
+        def adapt(self, backbone, train, task, *, seed, watch):
+            seen["domains"], seen["groups"] = set(train.domains), set(train.groups)
+            as_target = replace(train, domains=np.full(len(train), ""))
+            return build_strategy("probe").adapt(backbone, as_target, task, seed=seed)
+
+    rows = [Row(load_backbone("statistics"), "asks", Asks(), "candidate")]
+    parts = folds(windows, 2, seed=0)
+    (table,) = cross_validate(
+        rows, windows, parts, TASK, beside=other, seed=0, watch=lambda event, values: None
+    )
+    assert seen["domains"] == {"", "other"}
+    assert "nobody" in seen["groups"]
+    assert table.probabilities.shape == (60, 4)
+    np.testing.assert_allclose(table.probabilities.sum(axis=1), 1, atol=1e-5)
+    assert columns_of(windows, other, TASK) == (*windows.classes, "rest")
+    idle = windows.y == "idle"
+    assert table.probabilities[idle][:, 3].mean() > 0.2  # told apart from its namesake by nothing

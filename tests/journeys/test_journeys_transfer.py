@@ -145,6 +145,7 @@ def test_recipe_does_it_again(everything, tmp_path, capsys):
     assert again["candidates"][0]["metrics"] == everything.summary["candidates"][0]["metrics"]
 
 
+@pytest.mark.slow
 def test_compress_refits_with_pool_and_sources(everything, places):
     small = compress(everything.folder, places["target"], test=places["test"],
                      how=Shrinking(methods=("int8",)))  # fmt: skip
@@ -161,7 +162,7 @@ def test_pool_of_another_place_and_its_names_on_the_command_line(places, tmp_pat
         "pool": {"n_windows": 60, "n_groups": 6},
         "sources": {
             "bench": {
-                "n_windows": 60, "n_groups": 6, "classes": {"circle": 20, "idle": 20, "shake": 20}
+                "n_windows": 60, "n_groups": 6, "classes": {"circle": 24, "idle": 18, "shake": 18}
             }
         },
     }  # fmt: skip

@@ -60,7 +60,7 @@ def sections(report: Mapping[str, Any]) -> dict[str, Any]:
         "per_class": _per_class(evaluation),
         "per_group": _per_group(evaluation, primary),
         "calibration": _calibration(evaluation),
-        "experts": _experts(_at(report, "guard")),
+        "experts": _experts(_at(report, "guard"), _at(report, "data")),
         "beside": _beside(report),
         "learning": _learning(report.get("learning_curve") or (), primary),
         "map": _map(_at(report, "embedding_map")),
@@ -262,7 +262,7 @@ def _learning(points: Sequence[Mapping[str, Any]], primary: str) -> dict[str, An
     return {"plot": plot, "legend": key, "n_repeats": most} if plot else {}
 
 
-def _experts(guard: Mapping[str, Any]) -> dict[str, Any]:
+def _experts(guard: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """The reference and every expert, with how much of each is served, heaviest first."""
     found = [dict(line) for line in guard.get("experts") or () if isinstance(line, Mapping)]
     if not found:
@@ -279,6 +279,7 @@ def _experts(guard: Mapping[str, Any]) -> dict[str, Any]:
         "rule": RULES.get(str(guard.get("rule")), ""),
         "bound": bound if all(bound.get(name) is not None for name in BOUND) else None,
         "tested": any(known(line.get("p_value")) is not None for line in found),
+        "grouped": (known(data.get("n_groups")) or 0) > 1,
         "scored": any(known(line.get("log_loss")) is not None for line in found),
     }
 
