@@ -178,6 +178,9 @@ def markdown(cells: list[dict], development: bool) -> str:
             row, seconds = [], []
             for n in labels:
                 seeds = sorted(s for m, k, s in by if (m, k) == (method, n))
+                if not seeds:
+                    row.append("")
+                    continue
                 values = [by[method, n, s]["accuracy"] for s in seeds]
                 seconds += [by[method, n, s]["seconds"] for s in seeds]
                 both = [s for s in seeds if ("blend", n, s) in by]
