@@ -21,7 +21,7 @@ from edgegraft.adapt.decision import (
 )
 from edgegraft.adapt.evidence import gather
 from edgegraft.adapt.mixture import mix
-from edgegraft.adapt.paired import holm, units_of
+from edgegraft.adapt.paired import holm, surprise, units_of
 from edgegraft.adapt.probe import lineage_of
 from edgegraft.adapt.scored import Scored, score
 from edgegraft.adapt.strategy import Strategy, Watch, build_strategy, unwatched
@@ -183,8 +183,9 @@ def guarded(
         return _by_structure(kept, tried, followers(kept, backbone, train, task, seed=seed))
     if fewest < ENOUGH:
         tried = suspected(tried, backbone, train, task, alpha=alpha, seed=seed)
-    kept = [one for one in tried if one.scored and not one.because]
-    if fewest < ENOUGH and any(one.left_out is None for one in kept):
+    if fewest < ENOUGH or first.left_out is None:
+        tried = [tried[0], *(_contradicted(one, tried[0], target) for one in tried[1:])]
+        kept = [one for one in tried if one.scored and not one.because]
         return _by_structure(kept, tried, shared(kept))
     kept = [one for one in tried if one.left_out is not None and not one.because]
     doubts = [""] * len(kept)
@@ -229,6 +230,19 @@ def suspected(
             why = f"without the target's labels it knows them no better than by chance (p {p:.2g})"
         found.append(replace(one, because=why, chance=p_values.get(one.way.name)))
     return found
+
+
+def _contradicted(one: Tried, reference: Tried, target: Windows) -> Tried:
+    """The same; where left-out windows, few as they are, speak against it, it is left aside."""
+    if one.because or one.left_out is None or reference.left_out is None:
+        return one
+    ways = (reference, one)
+    found = [(way.left_out, way.model.classes) for way in ways if way.left_out is not None]
+    losses = surprise(tables_of(found, target.y, units_of(target)).likely).mean(axis=0)
+    if losses[1] <= losses[0]:
+        return one
+    beside = f"log loss {losses[1]:.2f} beside {losses[0]:.2f}"
+    return replace(one, because=f"few windows left out speak against it ({beside})")
 
 
 def _unseen(
