@@ -143,10 +143,10 @@ class Components:
         rows = np.concatenate([z - z.mean(axis=0) for z in (space.own, *space.others)])
         scatter = (rows.T @ rows).astype(np.float64) / len(rows)  # within domains
         every, source = np.concatenate(codes), np.concatenate(space.others)
-        found, said = np.eye(scatter.shape[0]), None
+        found, said = np.eye(scatter.shape[0]), np.full(len(own), -1)  # nothing is said yet
         for _ in range(self.rounds + 1):
             away = [space.own.mean(axis=0) - centre for centre in centres]
-            for each, known in zip(space.others, codes, strict=True) if said is not None else ():
+            for each, known in zip(space.others, codes, strict=True):
                 away += [
                     space.own[said == c].mean(axis=0) - each[known == c].mean(axis=0)
                     for c in np.intersect1d(said, known)
