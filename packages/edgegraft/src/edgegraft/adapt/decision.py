@@ -263,4 +263,4 @@ def sentence(rule: Rule, served: Mapping[str, float], reference: str) -> str:
         )
     if rule == "structure":
         return f"Too few labels to leave any out; structure decided, untested: {shares}."
-    return f"No labels of the target, so nothing is tested; structure decided: {shares}."
+    return f"No labels of the target, so nothing is tested: {shares}."

@@ -60,7 +60,7 @@ def follow(
 
     >>> z = np.array([[0.0], [0.1], [0.2], [0.3], [9.0], [9.1], [9.2], [9.3]])
     >>> said = np.eye(2)[[0, 0, 1, 0, 1, 1, 1, 1]] * 0.4 + 0.3
-    >>> rule = Following(n_neighbours=3)
+    >>> rule = Following(n_neighbours=3, alpha=0.9)
     >>> graph = graph_of([z], rule, 0)
     >>> follow(graph, said, np.full(8, -1), np.array([0.5, 0.5]), rule).tolist()
     [0, 0, 0, 0, 1, 1, 1, 1]

@@ -25,7 +25,7 @@ from edgegraft.adapt.paired import holm, surprise, units_of
 from edgegraft.adapt.probe import lineage_of
 from edgegraft.adapt.scored import Scored, score
 from edgegraft.adapt.strategy import Strategy, Watch, build_strategy, unwatched
-from edgegraft.adapt.structure import above_in_all, dealt, n_orders, sampled, structure_of
+from edgegraft.adapt.structure import dealt, n_orders, structure_of
 from edgegraft.catalog import names
 from edgegraft.data.domains import from_sources, labelled_target, pool_of, sources_of
 from edgegraft.tasks.task import Task
@@ -35,6 +35,8 @@ from edgegraft_edge.signal import TARGET, UNLABELLED, Array, Windows
 
 FROM_POOL = ("spread",)
 FROM_SOURCES = ("weighted", "standardise", "toward-source")
+WITHOUT_LABELS = ("standardise", "mmd")
+"""What aligns the target with the sources where it has no labels: it needs windows of its own."""
 MOST_SOURCES = 6
 """So many sources at most are tried one by one; more would make the test blunt."""
 ENOUGH = 3
@@ -87,7 +89,8 @@ class Guard:
     is dropped only for an expert that a paired test finds better (`sign_flip`, raised by `holm`);
     otherwise all are mixed as `wager` says, whose cumulative log loss is at most the reference's
     and ln 2. With one or two labels per class the structure of the pool decides, and without
-    labels sources are all there is; the model's lineage says which it was.
+    labels nothing can be tested, so what the sources say unaligned and aligned shares evenly; the
+    model's lineage says which it was.
     """
 
     reference: str = field(
@@ -128,17 +131,15 @@ class Guard:
 def ways_of(train: Windows, experts: tuple[str, ...] = (), *, each_source: bool = True
             ) -> tuple[Way, ...]:  # fmt: skip
     """The ways that suit what is there, or those named; several sources also one by one."""
-    sources = tuple(sources_of(train))
-    known = names("strategies")
-    chosen = experts or tuple(
-        name
-        for some, there in ((FROM_POOL, len(pool_of(train))), (FROM_SOURCES, len(sources)))
-        for name in some
-        if there and name in known
-    )
+    sources, pool = tuple(sources_of(train)), len(pool_of(train))
+    blind = _is_blind(labelled_target(train))
+    usual: tuple[str, ...] = (FROM_POOL if pool else ()) + (FROM_SOURCES if sources else ())
+    if blind:
+        usual = WITHOUT_LABELS if pool and sources else ()
+    chosen = experts or tuple(name for name in usual if name in names("strategies"))
     ways = [Way(name, build_strategy(name)) for name in chosen]
     using = [way for way in ways if way.name in FROM_SOURCES]
-    if each_source and using and 1 < len(sources) <= MOST_SOURCES:
+    if each_source and using and not blind and 1 < len(sources) <= MOST_SOURCES:
         ways += [
             Way(f"{using[0].name} from {source}", using[0].strategy, (source,))
             for source in sources
@@ -163,7 +164,7 @@ def guarded(
     why.
     """
     target = labelled_target(train)
-    blind = len(set(target.y.tolist())) < 2
+    blind = _is_blind(target)
     if blind:
         train = _hidden(train)
     alone = _as_target(train) if blind else train
@@ -180,7 +181,7 @@ def guarded(
     fewest = 0 if blind else int(np.unique(target.y, return_counts=True)[1].min())
     if blind:
         kept = [one for one in tried if one.scored]
-        return _by_structure(kept, tried, followers(kept, backbone, train, task, seed=seed))
+        return _by_structure(kept, tried, evenly(kept))
     if fewest < ENOUGH:
         tried = suspected(tried, backbone, train, task, alpha=alpha, seed=seed)
     if fewest < ENOUGH or first.left_out is None:
@@ -261,34 +262,15 @@ def _unseen(
     return dealt(said.probabilities[known], codes, seed=seed)
 
 
-def followers(
-    tried: Sequence[Tried], backbone: Backbone, train: Windows, task: Task, *, seed: int
-) -> Decision:
-    """No labels of the target: the experts that follow the pool's parts better than the reference.
+def evenly(kept: Sequence[Tried]) -> Decision:
+    """No labels of the target: the model of the sources alone and the experts share evenly.
 
-    They share evenly; without a pool, or where none does, the reference is served.
+    Nothing here can tell which of them is right, and how well each follows the parts of the pool
+    chose worse than no choice did (decision 0009).
     """
-    pool = pool_of(train)
-    weights, why = (
-        np.zeros(len(tried)),
-        ["from sources alone"] + ["no pool to see"] * (len(tried) - 1),
-    )
-    if len(pool):
-        evidence = gather(train, task)
-        seen = structure_of(evidence, backbone, seed=seed)
-        looked = pool.take(sampled(len(pool), seed))
-        said = [_hard(one.model, looked, evidence.classes) for one in tried]
-        better = above_in_all(seen, said)
-        weights[1:] = better[1:]
-        why = ["from sources alone"] + [
-            "follows the parts of the pool better than the reference, in every view"
-            if each
-            else "follows the parts of the pool no better than the reference"
-            for each in better[1:]
-        ]
-    if not weights.any():
-        weights[0] = 1.0
-    return Decision("source-only", weights / weights.sum(), tuple(why), (None,) * len(tried))
+    weights = np.full(len(kept), 1 / len(kept))
+    why = ("from sources alone", *["nothing could be tested"] * (len(kept) - 1))
+    return Decision("source-only", weights, why, (None,) * len(kept))
 
 
 def shared(kept: Sequence[Tried]) -> Decision:
@@ -356,11 +338,9 @@ def _lineage(
     return {"guard": told(lines, decision)}
 
 
-def _hard(model: Adapted, windows: Windows, classes: tuple[str, ...]) -> Array:
-    """The likeliest class of each window as rows of zeros and a one (n_windows, n_classes)."""
-    said = model.predict(windows)
-    order = np.array([classes.index(name) for name in said.classes])
-    return np.asarray(np.eye(len(classes))[order[said.probabilities.argmax(axis=1)]])
+def _is_blind(target: Windows) -> bool:
+    """Whether labels of the target cannot teach: none, or all the same."""
+    return len(set(target.y.tolist())) < 2
 
 
 def _hidden(train: Windows) -> Windows:

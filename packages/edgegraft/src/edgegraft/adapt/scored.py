@@ -49,6 +49,12 @@ class SelfScoring(Protocol):
     ) -> Scored: ...
 
 
+def forget() -> None:
+    """Empty the memory of fitted models, so that what comes next is computed and can be timed."""
+    with _lock:
+        _memory.clear()
+
+
 def score(
     strategy: Strategy,
     backbone: Backbone,

@@ -16,7 +16,6 @@ that saw none of them. If labels dealt at random fit what it says as well, the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from math import factorial, prod
@@ -24,7 +23,7 @@ from math import factorial, prod
 import numpy as np
 
 from edgegraft.adapt.evidence import Evidence
-from edgegraft.adapt.neighbours import Neighbours, diffuse, modularity, neighbours
+from edgegraft.adapt.neighbours import Neighbours, diffuse, neighbours
 from edgegraft.adapt.paired import surprise
 from edgegraft.zoo.backbone import Backbone
 from edgegraft.zoo.cache import embed_cached
@@ -55,7 +54,6 @@ class View:
     """The pool and the labelled windows as one backbone sees them.
 
     Attributes:
-        graph: near neighbours among labelled windows, then the pool.
         home: p-value of the labelled windows lying in the pool like its own.
         lacking: p-value of each class's windows doing so, of the worst class, times the classes.
         parts: eigenvalues of the graph above `SLOW`, counted up to the number of classes.
@@ -63,7 +61,6 @@ class View:
     """
 
     backbone: str
-    graph: Neighbours
     home: float
     lacking: float
     parts: int
@@ -76,7 +73,6 @@ class Structure:
 
     views: tuple[View, ...]
     n_classes: int
-    n_labelled: int
 
     @property
     def objection(self) -> str:
@@ -95,20 +91,12 @@ class Structure:
             return f"labels reach {100 * reach:.0f} % of the pool"
         return ""
 
-    def modularities(self, soft: Array) -> Array:
-        """How well labels of the pool (n_pool, n_classes) follow its parts, in each view."""
-        pool = np.arange(self.n_labelled, self.n_labelled + len(soft))
-        return np.array([modularity(view.graph.take(pool), soft) for view in self.views])
-
 
 def structure_of(evidence: Evidence, backbone: Backbone, *, seed: int) -> Structure:
-    """Look at the pool through the backbone given and further views.
-
-    Where the pool is large, `sampled` takes the same windows of it as are looked at here.
-    """
+    """Look at the pool, or at so many windows of it, through the backbone and further views."""
     n_labelled, n_classes = len(evidence.target), len(evidence.classes)
     own = evidence.own.take(
-        np.concatenate([np.arange(n_labelled), n_labelled + sampled(len(evidence.pool), seed)])
+        np.concatenate([np.arange(n_labelled), n_labelled + _sampled(len(evidence.pool), seed)])
     )
     seeds = np.zeros((len(own), n_classes))
     if n_labelled:
@@ -128,11 +116,11 @@ def structure_of(evidence: Evidence, backbone: Backbone, *, seed: int) -> Struct
             home, lacking = _home(z[:n_labelled], z[n_labelled:], evidence.codes)
         reach = _reach(graph, seeds, n_labelled) if n_labelled else 0.0
         parts = _parts(graph, n_classes)
-        found.append(View(each.card.name, graph, home, lacking, parts, reach))
-    return Structure(tuple(found), n_classes, n_labelled)
+        found.append(View(each.card.name, home, lacking, parts, reach))
+    return Structure(tuple(found), n_classes)
 
 
-def sampled(n_pool: int, seed: int) -> Array:
+def _sampled(n_pool: int, seed: int) -> Array:
     """Which windows of a pool are looked at, sorted."""
     return np.sort(np.random.default_rng(seed).permutation(n_pool)[:MOST_POOL])
 
@@ -169,14 +157,6 @@ def n_orders(labels: Array) -> int:
     """
     counts = np.unique(labels, return_counts=True)[1].tolist()
     return factorial(len(labels)) // prod(factorial(count) for count in counts)
-
-
-def above_in_all(structure: Structure, labellings: Sequence[Array]) -> list[bool]:
-    """Whether each labelling of the pool follows its parts better than the first, in all views."""
-    if not structure.views:
-        return [False] * len(labellings)
-    first = structure.modularities(labellings[0])
-    return [bool((structure.modularities(soft) > first).all()) for soft in labellings]
 
 
 def _standard(z: Array) -> Array:
