@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from edgegraft.adapt.adapted import Adapted
-from edgegraft.adapt.decision import by_labels, left_out, sentence, tables_of
 from edgegraft.adapt.guard import Guard, Way, guarded, ways_of
 from edgegraft.adapt.paired import holm, independent, sign_flip, surprise, units_of, wager
 from edgegraft.adapt.probe import Probe
+from edgegraft.adapt.ruling import by_labels, left_out, sentence, tables_of
 from edgegraft.adapt.scored import Scored, score
 from edgegraft.data.domains import beside, joined
 from edgegraft.tasks.classification import Classification

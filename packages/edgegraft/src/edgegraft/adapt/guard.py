@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 
 from edgegraft.adapt.adapted import Adapted
-from edgegraft.adapt.decision import (
-    Decision,
+from edgegraft.adapt.evidence import gather
+from edgegraft.adapt.mixture import mix
+from edgegraft.adapt.paired import holm, surprise, units_of
+from edgegraft.adapt.probe import lineage_of
+from edgegraft.adapt.ruling import (
+    Ruling,
     Tables,
     by_labels,
     calibrated,
@@ -19,10 +23,6 @@ from edgegraft.adapt.decision import (
     tables_of,
     told,
 )
-from edgegraft.adapt.evidence import gather
-from edgegraft.adapt.mixture import mix
-from edgegraft.adapt.paired import holm, surprise, units_of
-from edgegraft.adapt.probe import lineage_of
 from edgegraft.adapt.scored import Scored, score
 from edgegraft.adapt.strategy import Strategy, Watch, build_strategy, unwatched
 from edgegraft.adapt.structure import dealt, n_orders, structure_of
@@ -262,7 +262,7 @@ def _unseen(
     return dealt(said.probabilities[known], codes, seed=seed)
 
 
-def evenly(kept: Sequence[Tried]) -> Decision:
+def evenly(kept: Sequence[Tried]) -> Ruling:
     """No labels of the target: the model of the sources alone and the experts share evenly.
 
     Nothing here can tell which of them is right, and how well each follows the parts of the pool
@@ -270,10 +270,10 @@ def evenly(kept: Sequence[Tried]) -> Decision:
     """
     weights = np.full(len(kept), 1 / len(kept))
     why = ("from sources alone", *["nothing could be tested"] * (len(kept) - 1))
-    return Decision("source-only", weights, why, (None,) * len(kept))
+    return Ruling("source-only", weights, why, (None,) * len(kept))
 
 
-def shared(kept: Sequence[Tried]) -> Decision:
+def shared(kept: Sequence[Tried]) -> Ruling:
     """Half for the reference, half for the experts to which structure has no objection.
 
     Of the share of an expert from sources so much goes back as chance explains.
@@ -287,7 +287,7 @@ def shared(kept: Sequence[Tried]) -> Decision:
             else f"knew the target's labels before it saw them (p {one.chance:.2g})"
         )
     weights[0] = 1 - weights.sum()
-    return Decision("structure", weights, tuple(why), (None,) * len(kept))
+    return Ruling("structure", weights, tuple(why), (None,) * len(kept))
 
 
 def _by_labels(
@@ -302,19 +302,19 @@ def _by_labels(
     doubted = [bool(doubt) for doubt in doubts[1:]]
     found = [(one.left_out, one.model.classes) for one in kept if one.left_out is not None]
     tables = tables_of(found, target.y, units_of(target))
-    decision = by_labels(
+    ruling = by_labels(
         tables.likely, tables.right, tables.units, alpha=alpha, seed=seed, doubted=doubted
     )
     because = tuple(
         f"{why}; {doubt}" if doubt else why
-        for why, doubt in zip(decision.because, doubts, strict=True)
+        for why, doubt in zip(ruling.because, doubts, strict=True)
     )
-    decision = replace(decision, because=because)
+    ruling = replace(ruling, because=because)
     parts = [
         replace(one.model, temperature=one.model.temperature * float(temperature))
         for one, temperature in zip(kept, tables.temperatures, strict=True)
     ]
-    served = mix(parts, decision.weights.tolist(), _lineage(kept, tried, decision, tables))
+    served = mix(parts, ruling.weights.tolist(), _lineage(kept, tried, ruling, tables))
     table, temperature = calibrated(
         left_out(tables, alpha=alpha, seed=seed, doubted=doubted), tables.codes
     )
@@ -322,20 +322,18 @@ def _by_labels(
     return Scored(served, table[:, [tables.classes.index(name) for name in served.classes]])
 
 
-def _by_structure(kept: list[Tried], tried: list[Tried], decision: Decision) -> Scored:
+def _by_structure(kept: list[Tried], tried: list[Tried], ruling: Ruling) -> Scored:
     parts = [one.model for one in kept]
-    return Scored(
-        mix(parts, decision.weights.tolist(), _lineage(kept, tried, decision, None)), None
-    )
+    return Scored(mix(parts, ruling.weights.tolist(), _lineage(kept, tried, ruling, None)), None)
 
 
 def _lineage(
-    kept: list[Tried], tried: list[Tried], decision: Decision, tables: Tables | None
+    kept: list[Tried], tried: list[Tried], ruling: Ruling, tables: Tables | None
 ) -> dict[str, Any]:
-    lines = lines_of([one.way.name for one in kept], decision, tables)
+    lines = lines_of([one.way.name for one in kept], ruling, tables)
     names = {line["name"] for line in lines}
     lines += [_left_aside(one) for one in tried if one.way.name not in names]
-    return {"guard": told(lines, decision)}
+    return {"guard": told(lines, ruling)}
 
 
 def _is_blind(target: Windows) -> bool:

@@ -63,7 +63,7 @@ class Tables:
 
 
 @dataclass(frozen=True)
-class Decision:
+class Ruling:
     """Weights of the reference and of the experts, in this order, with why.
 
     Attributes:
@@ -115,7 +115,7 @@ def by_labels(
     alpha: float,
     seed: int,
     doubted: Sequence[bool] = (),
-) -> Decision:
+) -> Ruling:
     """Weights from left-out windows: the experts that pass the test, or else the mixture.
 
     The test asks for less log loss (floored, so that no single window decides) and no less
@@ -175,7 +175,7 @@ def by_labels(
             why = "no better on left-out windows"
         because.append(f"{why} (log loss {mean[number]:.2f} beside {mean[0]:.2f}, p {p:.2g})")
     rule: Rule = "test" if passed.any() else "mixture"
-    return Decision(rule, weights, tuple(because), (None, *p_values), found)
+    return Ruling(rule, weights, tuple(because), (None, *p_values), found)
 
 
 def left_out(tables: Tables, *, alpha: float, seed: int, doubted: Sequence[bool] = ()) -> Array:
@@ -193,13 +193,11 @@ def left_out(tables: Tables, *, alpha: float, seed: int, doubted: Sequence[bool]
     return out
 
 
-def lines_of(
-    names: Sequence[str], decision: Decision, tables: Tables | None
-) -> list[dict[str, Any]]:
+def lines_of(names: Sequence[str], ruling: Ruling, tables: Tables | None) -> list[dict[str, Any]]:
     """Each way with its scores, its weight and why, as plain JSON values."""
     lines = []
     for number, name in enumerate(names):
-        p_value, loss, accuracy = decision.p_values[number], None, None
+        p_value, loss, accuracy = ruling.p_values[number], None, None
         if tables is not None:
             loss = round(log_loss(tables.probabilities[number], tables.codes), 4)
             accuracy = round(float(tables.right[:, number].mean()), 4)
@@ -209,24 +207,24 @@ def lines_of(
                 "log_loss": loss,
                 "accuracy": accuracy,
                 "p_value": None if p_value is None else float(f"{p_value:.3g}"),
-                "weight": round(float(decision.weights[number]), 4),
-                "because": decision.because[number],
+                "weight": round(float(ruling.weights[number]), 4),
+                "because": ruling.because[number],
             }
         )
     return lines
 
 
-def told(lines: Sequence[Mapping[str, Any]], decision: Decision) -> dict[str, Any]:
-    """The decision as the lineage keeps it and the report draws it; the reference stands first.
+def told(lines: Sequence[Mapping[str, Any]], ruling: Ruling) -> dict[str, Any]:
+    """The ruling as the lineage keeps it and the report draws it; the reference stands first.
 
     Returns: plain JSON values: ``reference`` (its name), ``experts`` (reference and experts with
     ``name``, ``log_loss``, ``accuracy``, ``p_value``, ``weight``, ``because``), ``rule``, ``bound``
     (``mixture``, ``reference`` and ``ln2`` in nats over all left-out windows; None without any),
     ``sentence``.
     """
-    bound = decision.wager and {
-        "mixture": round(decision.wager.mixture, 4),
-        "reference": round(decision.wager.reference, 4),
+    bound = ruling.wager and {
+        "mixture": round(ruling.wager.mixture, 4),
+        "reference": round(ruling.wager.reference, 4),
         "ln2": round(MIXED_LOSS, 4),
     }
     reference = str(lines[0]["name"])
@@ -234,9 +232,9 @@ def told(lines: Sequence[Mapping[str, Any]], decision: Decision) -> dict[str, An
     return {
         "reference": reference,
         "experts": [dict(line) for line in lines],
-        "rule": decision.rule,
+        "rule": ruling.rule,
         "bound": bound,
-        "sentence": sentence(decision.rule, served, reference)
+        "sentence": sentence(ruling.rule, served, reference)
         if len(lines) > 1
         else f"Neither pool nor source was given: {reference} is served alone.",
     }
