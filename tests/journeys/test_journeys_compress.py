@@ -171,10 +171,11 @@ def test_a_model_that_does_not_say_how_it_came_about_needs_test_data(run):
 def test_labels_of_the_run_are_those_it_used(run, tmp_path):
     few = made(tmp_path / "few", labels_per_class=6)
     recipe = shrink._recipe(few)
-    labelled, pool = shrink._material(recipe, shipping.load(few), DATA, "rest", {})
+    labelled, pool = shrink._material(recipe, shipping.load(few), DATA, "rest", {}, has_test=False)
     assert len(labelled) == 6 * len(labelled.classes)
     assert len(labelled) + len(pool) == 120
     assert not set(map(bytes, labelled.x)) & set(map(bytes, pool.x))
     assert np.array_equal(
-        labelled.x, shrink._material(recipe, shipping.load(few), DATA, None, {})[0].x
+        labelled.x,
+        shrink._material(recipe, shipping.load(few), DATA, None, {}, has_test=False)[0].x,
     )
