@@ -56,19 +56,32 @@ class Way:
 
 
 @dataclass(frozen=True)
+class Unseen:
+    """A model of the sources before labels of the target that it did not see.
+
+    Attributes:
+        chance: p-value of "unrelated", by the orders of these labels (`dealt`).
+        worth: share of them that it is expected to get right (rule of succession).
+    """
+
+    chance: float
+    worth: float
+
+
+@dataclass(frozen=True)
 class Tried:
     """What a way gave.
 
     Attributes:
         scored: the model and what it says of labelled windows left out; None if it failed.
         because: why it failed, or why structure is against it.
-        chance: p-value of its sources being unrelated, where that was asked.
+        unseen: what its sources know of labels that were not shown, where that was asked.
     """
 
     way: Way
     scored: Scored | None
     because: str = ""
-    chance: float | None = None
+    unseen: Unseen | None = None
 
     @property
     def left_out(self) -> Array | None:
@@ -215,21 +228,22 @@ def suspected(
     objection = ""
     if len(evidence.pool):
         objection = structure_of(evidence, backbone, seed=seed).objection
-    p_values: dict[str, float] = {}
+    asked: dict[str, Unseen] = {}
     target = labelled_target(train)
     for one in tried[1:]:
         if one.scored and evidence.sources and one.way.name not in FROM_POOL:
-            p_values[one.way.name] = _unseen(one.way, backbone, train, target, task, seed)
-    raised = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+            asked[one.way.name] = _unseen(one.way, backbone, train, target, task, seed)
+    p_values = [unseen.chance for unseen in asked.values()]
+    raised = dict(zip(asked, holm(p_values), strict=True))
     best = (1 + 1e-9) / n_orders(target.y)
     found = [tried[0]]
     for one in tried[1:]:
         why, p = one.because, raised.get(one.way.name)
         if one.scored and p is None:
             why = objection
-        elif p is not None and p > alpha and p_values[one.way.name] > best:
+        elif p is not None and p > alpha and asked[one.way.name].chance > best:
             why = f"without the target's labels it knows them no better than by chance (p {p:.2g})"
-        found.append(replace(one, because=why, chance=p_values.get(one.way.name)))
+        found.append(replace(one, because=why, unseen=asked.get(one.way.name)))
     return found
 
 
@@ -248,18 +262,20 @@ def _contradicted(one: Tried, reference: Tried, target: Windows) -> Tried:
 
 def _unseen(
     way: Way, backbone: Backbone, train: Windows, target: Windows, task: Task, seed: int
-) -> float:
-    """P-value of the way's sources being unrelated: labels of the target were not shown to it."""
+) -> Unseen:
+    """What the way's sources know of the target's labels, which are not shown to it."""
     try:
         model = way.strategy.adapt(backbone, way.windows(_hidden(train)), task, seed=seed)
         said = model.predict(replace(target, y=np.full(len(target), UNLABELLED)))
     except EdgegraftError:
-        return 1.0
+        return Unseen(1.0, 0.0)
     known = np.isin(target.y, said.classes)
     if known.sum() < 2:
-        return 1.0
+        return Unseen(1.0, 0.0)
     codes = np.array([said.classes.index(name) for name in target.y[known].tolist()])
-    return dealt(said.probabilities[known], codes, seed=seed)
+    right = int((said.probabilities[known].argmax(axis=1) == codes).sum())
+    chance = dealt(said.probabilities[known], codes, seed=seed)
+    return Unseen(chance, (right + 1) / (len(target) + 2))
 
 
 def evenly(kept: Sequence[Tried]) -> Ruling:
@@ -274,18 +290,22 @@ def evenly(kept: Sequence[Tried]) -> Ruling:
 
 
 def shared(kept: Sequence[Tried]) -> Ruling:
-    """Half for the reference, half for the experts to which structure has no objection.
+    """Experts to which structure has no objection share what they are worth, even among them.
 
-    Of the share of an expert from sources so much goes back as chance explains.
+    An expert from the pool is worth half. One from sources is worth what it knew of labels that
+    it had not seen, less what chance explains of that.
     """
     weights, why = np.zeros(len(kept)), ["labels alone"]
     for number, one in enumerate(kept[1:], 1):
-        weights[number] = 0.5 / (len(kept) - 1) * max(0.0, 1 - 2 * (one.chance or 0.0))
-        why.append(
-            "structure has no objection"
-            if one.chance is None
-            else f"knew the target's labels before it saw them (p {one.chance:.2g})"
-        )
+        worth, because = 0.5, "structure has no objection"
+        if one.unseen is not None:
+            worth = one.unseen.worth * max(0.0, 1 - 2 * one.unseen.chance)
+            because = (
+                "knew the target's labels before it saw them "
+                f"(p {one.unseen.chance:.2g}, worth {one.unseen.worth:.2g})"
+            )
+        weights[number] = worth / (len(kept) - 1)
+        why.append(because)
     weights[0] = 1 - weights.sum()
     return Ruling("structure", weights, tuple(why), (None,) * len(kept))
 
