@@ -24,7 +24,7 @@ from edgegraft.adapt.network import ENCODER, HEAD, HeadShape, Trainable, loss_of
 from edgegraft.adapt.probe import lineage_of
 from edgegraft.adapt.ridge import fit_ridge
 from edgegraft.adapt.strategy import Watch
-from edgegraft.data.domains import joined
+from edgegraft.data.domains import joined, labelled_target, pool_of
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge.errors import OptionError, Problem
@@ -357,6 +357,32 @@ def learn(
     )
     epochs = options.within_budget(len(ground.x))
     return train(lesson, replace(options, epochs=epochs), seed=ground.seed, watch=watch)
+
+
+def learn_alone(
+    backbone: Backbone,
+    train: Windows,
+    task: Task,
+    options: AcrossDomains,
+    name: str,
+    *,
+    seed: int,
+    watch: Watch,
+    smoothing: float = 0.0,
+) -> tuple[Adapted, Windows | None]:
+    """A model from all labels, and the target's windows that it is still to settle on, raw.
+
+    None of these without a source, without any window of the target (the lineage says so,
+    "fallback"), or after Ctrl-C.
+    """
+    ground = lay(backbone, train, task, options, seed)
+    watch("train", {"strategy": name, "windows": len(ground.x), "own": len(ground.own)})
+    trained = learn(ground, options, watch, smoothing=smoothing)
+    lineage = lineage_across(name, options, ground, trained)
+    model = ground.finish(trained.parameters, train.spec, lineage)
+    if ground.lacks or trained.stopped == "interrupt":
+        return model, None
+    return model, joined(labelled_target(train), pool_of(train))
 
 
 def looked_at(

@@ -191,10 +191,10 @@ def guarded(
         except EdgegraftError as error:
             problem = error.problems[0]
             tried.append(Tried(way, None, f"could not be fitted: {problem.found}: {problem.why}"))
-    fewest = 0 if blind else int(np.unique(target.y, return_counts=True)[1].min())
     if blind:
         kept = [one for one in tried if one.scored]
         return _by_structure(kept, tried, evenly(kept))
+    fewest = int(np.unique(target.y, return_counts=True)[1].min())
     if fewest < ENOUGH:
         tried = suspected(tried, backbone, train, task, alpha=alpha, seed=seed)
     if fewest < ENOUGH or first.left_out is None:

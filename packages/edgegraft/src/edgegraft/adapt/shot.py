@@ -19,9 +19,7 @@ from edgegraft.adapt.across import (
     AcrossDomains,
     changed,
     embedded,
-    lay,
-    learn,
-    lineage_across,
+    learn_alone,
     of_encoder,
 )
 from edgegraft.adapt.adapted import Adapted, Member
@@ -30,7 +28,6 @@ from edgegraft.adapt.divergence import entropy
 from edgegraft.adapt.loop import Lesson, train
 from edgegraft.adapt.network import ENCODER, Trainable, trainable
 from edgegraft.adapt.strategy import Watch, unwatched
-from edgegraft.data.domains import joined, labelled_target, pool_of
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge.errors import OptionError, Problem
@@ -97,15 +94,10 @@ class Shot(AcrossDomains):
         Without a source, or without any window of the target, this is plain supervised training,
         and the lineage says so ("fallback").
         """
-        ground = lay(backbone, train, task, self, seed)
-        watch("train", {"strategy": "shot", "windows": len(ground.x), "own": len(ground.own)})
-        trained = learn(ground, self, watch, smoothing=self.smoothing)
-        lineage = lineage_across("shot", self, ground, trained)
-        model = ground.finish(trained.parameters, train.spec, lineage)
-        if ground.lacks or trained.stopped == "interrupt":
-            return model
-        own = joined(labelled_target(train), pool_of(train))
-        return self.settle(model, own, seed=seed, watch=watch)
+        model, own = learn_alone(
+            backbone, train, task, self, "shot", seed=seed, watch=watch, smoothing=self.smoothing
+        )
+        return model if own is None else self.settle(model, own, seed=seed, watch=watch)
 
     def settle(
         self, model: Adapted, windows: Windows, *, seed: int = 0, watch: Watch = unwatched

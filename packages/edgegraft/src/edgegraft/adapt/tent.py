@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgegraft.adapt.across import AcrossDomains, lay, learn, lineage_across
+from edgegraft.adapt.across import AcrossDomains, learn_alone
 from edgegraft.adapt.adapted import Adapted, Member
 from edgegraft.adapt.calibration import softmax
 from edgegraft.adapt.divergence import entropy
 from edgegraft.adapt.loop import Lesson, train
 from edgegraft.adapt.shot import parts_of
 from edgegraft.adapt.strategy import Watch, unwatched
-from edgegraft.data.domains import joined, labelled_target, pool_of
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge.decision import Predictions
@@ -79,15 +78,8 @@ class Tent(AcrossDomains):
         Without a source, or without any window of the target, this is plain supervised training,
         and the lineage says so ("fallback").
         """
-        ground = lay(backbone, train, task, self, seed)
-        watch("train", {"strategy": "tent", "windows": len(ground.x), "own": len(ground.own)})
-        trained = learn(ground, self, watch)
-        lineage = lineage_across("tent", self, ground, trained)
-        model = ground.finish(trained.parameters, train.spec, lineage)
-        if ground.lacks or trained.stopped == "interrupt":
-            return model
-        own = joined(labelled_target(train), pool_of(train))
-        return self.settle(model, own, seed=seed, watch=watch)
+        model, own = learn_alone(backbone, train, task, self, "tent", seed=seed, watch=watch)
+        return model if own is None else self.settle(model, own, seed=seed, watch=watch)
 
     def settle(
         self, model: Adapted, windows: Windows, *, seed: int = 0, watch: Watch = unwatched
