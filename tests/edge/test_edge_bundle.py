@@ -326,7 +326,7 @@ class TestRefusals:
         assert caught.value.code == "program-loop"
 
     def test_format_from_the_future(self, tmp_path, toy_bundle):
-        path = _written(tmp_path, _relisted(_members(toy_bundle), schema=2, news="unknown"))
+        path = _written(tmp_path, _relisted(_members(toy_bundle), schema=99, news="unknown"))
         assert _code(path) == "bundle-version"
 
     @pytest.mark.parametrize(

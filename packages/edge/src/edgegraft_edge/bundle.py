@@ -20,6 +20,7 @@ from edgegraft_edge.backends import Run
 from edgegraft_edge.backends import numpy as reference
 from edgegraft_edge.decision import Decision, Predictions
 from edgegraft_edge.errors import BundleError, DataError, ModelError, OptionError, Problem
+from edgegraft_edge.estimate import Outputs
 from edgegraft_edge.manifest import FileEntry, Manifest, said
 from edgegraft_edge.program import Precision, Program
 from edgegraft_edge.signal import Array, Spec, Windows
@@ -41,7 +42,7 @@ class Bundle:
 
     Attributes:
         manifest: what it says of itself.
-        program: from a raw window to class probabilities.
+        program: from a raw window to class probabilities, or to estimates.
         golden: raw windows as in the spec, e.g. float32 (n_windows, n_channels, n_timepoints).
         expected: their probabilities float32 (n_windows, n_classes).
         files: every file but manifest and signature.
@@ -69,6 +70,11 @@ class Bundle:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.manifest.classes
+
+    @property
+    def outputs(self) -> Outputs | None:
+        """What the columns are, where the model estimates numbers."""
+        return self.manifest.outputs
 
     @property
     def decision(self) -> Decision:
@@ -107,11 +113,12 @@ class Bundle:
         return score(self._run, x, self.spec, self.classes)
 
     def predict(self, windows: Windows) -> Predictions:
-        """Class probabilities of windows; channels are bound by name where names are known.
+        """Class probabilities, or estimates, of windows; channels are bound by name if known.
 
         Each window is scored by itself, so a stream gives exactly the same numbers.
         """
-        return Predictions(self.classes, self.score(bind_windows(self.spec, windows)))
+        table = self.score(bind_windows(self.spec, windows))
+        return Predictions(self.classes, table, self.outputs)
 
 
 def score(run: Run, x: Array, spec: Spec, classes: tuple[str, ...]) -> Array:
@@ -170,11 +177,13 @@ def make(
     licences: Mapping[str, str] | None = None,
     card: str = "",
     models: Mapping[str, bytes] | None = None,
+    outputs: Outputs | None = None,
 ) -> Bundle:
     """Make a bundle from what was adapted.
 
     Args:
-        program: from raw windows to probabilities (n_windows, n_classes).
+        program: from raw windows to probabilities (n_windows, n_classes), or to estimates.
+        outputs: what the estimates are; `classes` are then its columns.
         golden: raw windows, as in the spec, that every runtime is checked with; a few per class
             are enough. Without any, fixed noise stands in.
         card: Markdown; written from the manifest when empty.
@@ -201,6 +210,7 @@ def make(
         lineage=lineage or {},
         licences=licences or {},
         verdict=verdict or {},
+        outputs=outputs,
     )
     files = {
         PROGRAM: operations,

@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgegraft_edge.errors import OptionError, Problem, nearest
+from edgegraft_edge.errors import ModelError, OptionError, Problem, nearest
+from edgegraft_edge.estimate import POINT, Estimates, Outputs
 from edgegraft_edge.signal import Array
 
 UNSURE = "unsure"
 Emit = Literal["change", "window"]
+EventKind = Literal["change", "window", "estimate", "alarm", "end"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Predictions:
 
     Attributes:
         classes: names of the columns.
-        probabilities: float32 (n_windows, n_classes).
+        probabilities: float32 (n_windows, n_classes); of a task that estimates, its numbers.
+        outputs: what the columns are, where they are estimates.
 
     >>> Predictions(("a", "b"), np.array([[0.2, 0.8]])).labels.tolist()
     ['b']
@@ -31,12 +34,25 @@ class Predictions:
 
     classes: tuple[str, ...]
     probabilities: Array
+    outputs: Outputs | None = None
 
     @property
     def labels(self) -> Array:
         """Text (n_windows,): the class with the highest probability."""
         labels: Array = np.asarray(self.classes)[self.probabilities.argmax(axis=1)]
         return labels
+
+    @property
+    def estimates(self) -> Estimates:
+        """The numbers by quantity, step and level. Errors: `ModelError` "no-estimates"."""
+        if self.outputs is None:
+            raise ModelError.of(
+                "no-estimates",
+                f"probabilities of {', '.join(self.classes[:8])}",
+                "this model tells classes apart and estimates nothing",
+                "use labels and probabilities",
+            )
+        return Estimates.of(self.outputs, self.probabilities)
 
 
 @dataclass(frozen=True)
@@ -62,6 +78,19 @@ class Decision:
     emit: Emit = field(
         default="change", metadata={"help": "Give an event at each 'change' or for each 'window'."}
     )
+    low: float | None = field(
+        default=None, metadata={"help": "Of estimates: an alarm where one falls to this or below."}
+    )
+    high: float | None = field(
+        default=None, metadata={"help": "Of estimates: an alarm where one rises to this or above."}
+    )
+    sure: float = field(
+        default=POINT,
+        metadata={
+            "help": "How sure an alarm of an estimate must be (0 to 1): 0.5 goes by the point, 0.95 "
+            "by the end of the interval farther from the border, 0.05 by the nearer."
+        },
+    )
 
     def __post_init__(self) -> None:
         wrong = {
@@ -69,7 +98,12 @@ class Decision:
             "smooth": type(self.smooth) is not int or not 1 <= self.smooth <= 10_000,
             "hold_off_s": not _is_number(self.hold_off_s) or not 0.0 <= self.hold_off_s < math.inf,
             "emit": self.emit not in ("change", "window"),
+            "low": self.low is not None and not _is_number(self.low),
+            "high": self.high is not None and not _is_number(self.high),
+            "sure": not _is_number(self.sure) or not 0.0 < self.sure < 1.0,
         }
+        if not wrong["low"] and not wrong["high"] and None not in (self.low, self.high):
+            wrong["high"] = not self.low < self.high  # type: ignore[operator]
         problems = [
             Problem(
                 "decision-option",
@@ -84,7 +118,9 @@ class Decision:
             raise OptionError(problems)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Every option; those of estimates only where they were chosen, as few bundles have any."""
+        unset = {name for name in ("low", "high", "sure") if getattr(self, name) == _UNSET[name]}
+        return {name: value for name, value in asdict(self).items() if name not in unset}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Decision:
@@ -100,26 +136,43 @@ class Decision:
         return cls(**data)
 
 
+_UNSET = {entry.name: entry.default for entry in fields(Decision)}
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that a device has to say.
 
     Attributes:
         at_s: when its last window ended, seconds since 1970 (or since the start of the stream).
-        label: the class, or ``"unsure"``.
-        probability: smoothed probability of the most probable class; 0.0 for a skipped window.
-        kind: ``change`` (another label than before) or ``window`` (the same label goes on).
+        label: the class, or ``"unsure"``; of estimates ``"within"``, ``"low"`` or ``"high"``.
+        probability: smoothed probability of the most probable class; 0.0 for a skipped window. Of
+            an alarm, how probable it is that the value lies beyond the border.
+        kind: ``change`` (another label than before), ``window`` (the same label goes on),
+            ``estimate`` (numbers of one window), ``alarm`` (a border was crossed, or an anomaly
+            goes on), ``end`` (it is over).
         reason: why it is unsure: ``threshold``, or ``skipped`` for a window that was not whole.
+        severity: how far beyond the border, 0.0 where nothing is; in what unit is said where an
+            event is made.
+        started_s: when what it tells of began, None where that is `at_s`.
+        values: of estimates, by column (``"life@0.5"``); of anomalies, e.g. the share of channels.
     """
 
     at_s: float
     label: str
     probability: float
-    kind: Emit
+    kind: EventKind
     reason: str = ""
+    severity: float = 0.0
+    started_s: float | None = None
+    values: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values; what few events have stands there only where it says something."""
+        found = {**asdict(self), "values": dict(self.values)}
+        unsaid = {"severity": 0.0, "started_s": None, "values": {}}
+        return {name: value for name, value in found.items()
+                if name not in unsaid or value != unsaid[name]}  # fmt: skip
 
 
 class Decider:
@@ -128,9 +181,10 @@ class Decider:
     `reason` says why the last window was unsure; "" when it was not.
 
     >>> decider = Decider(Decision(threshold=0.6), ("rest", "walk"))
-    >>> [decider.step(at_s, np.array(p)) for at_s, p in [(1.0, [0.9, 0.1]), (2.0, [0.8, 0.2])]]
-    [Event(at_s=1.0, label='rest', probability=0.9, kind='change', reason=''), None]
-    >>> decider.step(3.0, np.array([0.5, 0.5])).label
+    >>> first, second = [decider.step(1.0, np.array([0.9, 0.1])), decider.step(2.0, np.ones(2) / 2)]
+    >>> first.as_dict()
+    {'at_s': 1.0, 'label': 'rest', 'probability': 0.9, 'kind': 'change', 'reason': ''}
+    >>> second.label
     'unsure'
     """
 

@@ -1,11 +1,11 @@
-"""Heads: from an embedding to class probabilities. Frozen values; each is also a program."""
+"""Heads: from an embedding to probabilities or estimates. Frozen values; each is a program too."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgegraft_edge.program import Draft, Program
+from edgegraft_edge.program import IDENTITY, Draft, Program
 from edgegraft_edge.signal import Array
 
 
@@ -48,6 +48,41 @@ class LinearHead:
 
 
 @dataclass(frozen=True)
+class AffineHead:
+    """An affine map without softmax, for estimates.
+
+    Attributes:
+        weight: float32 (embedding_dim, n_columns).
+        bias: float32 (n_columns,).
+
+    >>> import numpy as np
+    >>> AffineHead(np.ones((2, 1)), np.zeros(1)).scores(np.array([[1.0, 2.0]])).tolist()
+    [[3.0]]
+    """
+
+    weight: Array
+    bias: Array
+
+    def scores(self, z: Array) -> Array:
+        return self.program().run(z)
+
+    def program(self) -> Program:
+        draft = Draft()
+        return draft.finish(draft.add("add", draft.add("matmul", "x", self.weight), self.bias))
+
+
+@dataclass(frozen=True)
+class IdentityHead:
+    """The embedding as it is, where a backbone gives the answer itself."""
+
+    def scores(self, z: Array) -> Array:
+        return z
+
+    def program(self) -> Program:
+        return IDENTITY
+
+
+@dataclass(frozen=True)
 class DenseHead:
     """Affine layers with an activation between them, and softmax at the end.
 
@@ -82,13 +117,13 @@ class DenseHead:
 
 @dataclass(frozen=True)
 class TreesHead:
-    """Mean of the leaf probabilities of binary trees.
+    """Mean of the leaf values of binary trees: probabilities, or estimates.
 
     Attributes:
         feature: int64 (n_nodes,), the feature that a node asks.
         threshold: float32 (n_nodes,), go left where the feature is at most this.
         left, right: int64 (n_nodes,), the next nodes; left is -1 at a leaf.
-        value: float32 (n_nodes, n_classes), probabilities at a leaf.
+        value: float32 (n_nodes, n_columns), at a leaf.
         roots: int64 (n_trees,).
     """
 

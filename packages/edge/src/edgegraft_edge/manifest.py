@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_args
 
 from edgegraft_edge import json_text
-from edgegraft_edge.errors import BundleError, Problem, nearest
+from edgegraft_edge.errors import BundleError, ModelError, Problem, nearest
+from edgegraft_edge.estimate import Outputs
 from edgegraft_edge.signal import Channel, Fit, ImageSpec, Spec, TextSpec, WindowSpec
 
-SCHEMA = 1
+SCHEMA = 2
+"""2 came with estimates; what does not need it is still written as 1, for older readers."""
 MAX_WINDOW_VALUES = 1 << 26
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _RUNTIME = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -38,7 +40,7 @@ class Manifest:
     Attributes:
         spec: the raw windows it takes: length, stride, rate, channels with their units; height
             and width of pictures; bytes of sentences.
-        classes: names of the columns of the probabilities.
+        classes: names of the columns of the probabilities, or of the estimates.
         decision: options of :class:`edgegraft_edge.decision.Decision`.
         files: checksum and size of every file but the manifest and the signature.
         models: runtime -> file, besides the program, which every bundle has.
@@ -48,7 +50,8 @@ class Manifest:
         lineage: how the model came about, plain JSON values.
         licences: what was used -> its licence.
         verdict: what the transfer brought, plain JSON values.
-        schema: version of this format.
+        outputs: what the columns are, where the model estimates numbers.
+        schema: version of this format; 0 for the lowest that can say all this.
 
     Errors: `BundleError` with every problem found.
 
@@ -69,9 +72,12 @@ class Manifest:
     lineage: Mapping[str, Any] = field(default_factory=dict)
     licences: Mapping[str, str] = field(default_factory=dict)
     verdict: Mapping[str, Any] = field(default_factory=dict)
-    schema: int = SCHEMA
+    outputs: Outputs | None = None
+    schema: int = 0
 
     def __post_init__(self) -> None:
+        if self.schema == 0:
+            object.__setattr__(self, "schema", 1 if self.outputs is None else 2)
         problems = [
             Problem("manifest-form", found, why, "export the bundle again")
             for found, why in _faults(self)
@@ -81,7 +87,11 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces, ASCII; the bytes that a signature signs."""
-        return json_text.dump(asdict(self))
+        values = asdict(self)
+        outputs = values.pop("outputs")
+        if outputs is not None:
+            values["outputs"] = outputs
+        return json_text.dump(values)
 
     @property
     def digest(self) -> str:
@@ -93,10 +103,10 @@ class Manifest:
         lines = [
             f"# {self.name}, version {self.version}",
             "",
-            f"Classifies {said(self.spec)}.",
+            f"{'Classifies' if self.outputs is None else 'Estimates from'} {said(self.spec)}.",
             "",
             *_channel_lines(self.spec),
-            f"* Classes: {', '.join(self.classes)}",
+            *_answer_lines(self),
             *(f"* Licence of {what}: {licence}" for what, licence in self.licences.items()),
             *(
                 f"* Verdict, {key}: {value}"
@@ -132,7 +142,11 @@ class Manifest:
             values["files"] = {
                 str(name): FileEntry(**entry) for name, entry in values["files"].items()
             }
+            if values.get("outputs") is not None:
+                values["outputs"] = Outputs.from_dict(values["outputs"])
             return cls(**values)
+        except ModelError as error:
+            raise BundleError(error.problems) from error
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BundleError.of(
                 "manifest-form",
@@ -167,9 +181,34 @@ def _channel_lines(spec: Spec) -> list[str]:
     return [f"* Channels: {', '.join(named)}"]
 
 
+def _answer_lines(manifest: Manifest) -> list[str]:
+    outputs = manifest.outputs
+    if outputs is None:
+        return [f"* Classes: {', '.join(manifest.classes)}"]
+    named = [f"{n} ({u})" if u else n for n, u in zip(outputs.names, outputs.units, strict=True)]
+    levels = ", ".join(f"{level:g}" for level in outputs.levels)
+    return [
+        f"* Estimates: {', '.join(named)}, {_steps_said(outputs.steps)}; quantiles {levels}",
+    ]
+
+
+def _steps_said(steps: tuple[int, ...]) -> str:
+    if steps == (0,):
+        return "at the end of the window"
+    return f"{len(steps)} steps ahead, up to {steps[-1]} samples"
+
+
 def _faults(manifest: Manifest) -> list[tuple[str, str]]:
     """Every (what was found, why it is refused)."""
     spec, faults = manifest.spec, []
+    outputs = manifest.outputs
+    if outputs is not None and (
+        not isinstance(outputs, Outputs) or outputs.columns != tuple(manifest.classes)
+    ):
+        faults.append((f"{len(manifest.classes)} columns beside other outputs",
+                       "the columns are named after what is estimated"))  # fmt: skip
+    if outputs is not None and manifest.schema == 1:
+        faults.append(("estimates in format 1", "they came with format 2"))
     sizes = _sizes(spec)
     bad = [f"{key} = {value!r}" for key, value in sizes.items() if not _is_positive(value)]
     faults += [(found, "it must be a number above 0") for found in bad]

@@ -13,8 +13,9 @@ from edgegraft_edge import backends
 from edgegraft_edge.backends import numpy as reference
 from edgegraft_edge.bundle import Bundle, score
 from edgegraft_edge.clock import DRIFT, MAX_DRIFT, Clock
-from edgegraft_edge.decision import Decider, Decision, Event
+from edgegraft_edge.decision import Decision, Event
 from edgegraft_edge.errors import DataError, EdgegraftError, OptionError
+from edgegraft_edge.gauge import judge_of
 from edgegraft_edge.program import split
 from edgegraft_edge.rounding import allowed
 from edgegraft_edge.signal import Array, Channel, series_spec
@@ -86,7 +87,7 @@ class Runner:
         self._n_given = len(given)
         self._run = open_model(bundle, backend or "numpy")
         self._ring = Ring(self.spec)
-        self._decider = Decider(decision or bundle.decision, bundle.classes)
+        self._decider = judge_of(decision or bundle.decision, bundle.classes, bundle.outputs)
         self._clock = Clock(self.spec.rate_hz, late_s=self.spec.length_s)
         self._counters = Counters()
         self._seen = 0  # samples in the ring's count since the last break
@@ -250,8 +251,8 @@ class Parity:
         runtime: its name.
         status: ``ok``, ``differs``, ``failed`` (with a reason) or ``absent`` (not installed).
         reason: why, unless ok.
-        max_abs, max_rel: largest difference of a probability.
-        labels_agree: windows whose label is the same, of `n_windows`.
+        max_abs, max_rel: largest difference of a probability or an estimate.
+        labels_agree: windows whose label (or estimates) are the same, of `n_windows`.
         latency_ms: median time of one window.
     """
 
@@ -295,27 +296,40 @@ def _parity(bundle: Bundle, runtime: str, tolerance: float | None) -> Parity:
         return Parity(runtime, "absent" if absent else "failed", str(error))
     expected = bundle.expected
     if tolerance is None:
-        room = allowed(bundle.program, bundle.golden, expected)
+        room = allowed(bundle.program, bundle.golden, expected, bundle.outputs)
     else:
         room = np.full(expected.shape, tolerance)
-    return compared(runtime, found, expected, room, latency_ms(run, bundle))
+    ms = latency_ms(run, bundle)
+    return compared(runtime, found, expected, room, ms, estimates=bundle.outputs is not None)
 
 
 def compared(
-    runtime: str, found: Array, expected: Array, room: Array, latency_ms: float = 0.0
+    runtime: str,
+    found: Array,
+    expected: Array,
+    room: Array,
+    latency_ms: float = 0.0,
+    *,
+    estimates: bool = False,
 ) -> Parity:
     """What a runtime gave, held against what it should have given.
 
     Args:
-        found, expected: probabilities (n_windows, n_classes).
+        found, expected: probabilities or estimates (n_windows, n_columns).
         room: how far each may be; labels must agree but where the best two are closer than twice.
+        estimates: there are no labels; windows agree whose estimates do.
     """
     difference = np.abs(found - expected)
-    agree = found.argmax(axis=1) == expected.argmax(axis=1)
-    ordered = np.sort(expected, axis=1)
-    close = ordered[:, -1] - ordered[:, -2:].min(axis=1) <= 2 * room.max(axis=1)
+    if estimates:
+        agree = (difference <= room).all(axis=1)
+        close = agree
+    else:
+        agree = found.argmax(axis=1) == expected.argmax(axis=1)
+        ordered = np.sort(expected, axis=1)
+        close = ordered[:, -1] - ordered[:, -2:].min(axis=1) <= 2 * room.max(axis=1)
     passed = bool((difference <= room).all() and (agree | close).all())
-    why = f"probabilities or labels differ by more than {float(room.max()):.2g}"
+    what = "estimates" if estimates else "probabilities or labels"
+    why = f"{what} differ by more than {float(room.max()):.2g}"
     return Parity(
         runtime=runtime,
         status="ok" if passed else "differs",

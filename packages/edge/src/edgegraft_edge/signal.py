@@ -30,10 +30,15 @@ Fit = Literal["crop", "stretch", "pad"]
 
 @dataclass(frozen=True)
 class Channel:
-    """One measured quantity: its name and unit, e.g. ``Channel("acc_x", "m/s2")``."""
+    """One quantity: its name and unit, e.g. ``Channel("acc_x", "m/s2")``.
+
+    With a text in `derive` it is not measured but computed from measured ones, as
+    `edgegraft_edge.derived` says.
+    """
 
     name: str
     unit: str = ""
+    derive: str = ""
 
 
 RGB = (Channel("red"), Channel("green"), Channel("blue"))
@@ -212,7 +217,8 @@ class Windows:
     Attributes:
         x: float32 (n_windows, n_channels, n_timepoints); uint8 (n_windows, n_channels, height,
             width) of pictures and (n_windows, n_bytes) of sentences.
-        y: labels as text (n_windows,), "" where unlabelled; float targets for regression.
+        y: labels as text (n_windows,), "" where unlabelled; or, of tasks that estimate, float32
+            (n_windows, n_targets), NaN where unknown.
         groups: text (n_windows,), the person, machine or site of each window; "" if unknown.
         spec: how they were cut.
         recording: int (n_windows,), which recording each window came from.
@@ -297,12 +303,16 @@ class Windows:
 
     @property
     def labelled(self) -> Array:
-        """Bool (n_windows,): which windows carry a label."""
+        """Bool (n_windows,): which windows carry a label, or at least one known target."""
+        if self.y.dtype.kind == "f":
+            return np.asarray(np.isfinite(self.y).reshape(len(self), -1).any(axis=1))
         return np.asarray(self.y != UNLABELLED)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The labels that occur, sorted."""
+        """The labels that occur, sorted; none where targets are numbers."""
+        if self.y.dtype.kind == "f":
+            return ()
         return tuple(sorted({str(label) for label in self.y} - {UNLABELLED}))
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 from edgegraft.zoo.backbone import Backbone
 from edgegraft.zoo.cache import embed_cached
 from edgegraft_edge.decision import Predictions
+from edgegraft_edge.estimate import Outputs
 from edgegraft_edge.heads import Head
 from edgegraft_edge.program import IDENTITY, Draft, Program
 from edgegraft_edge.signal import Spec, Windows
@@ -41,11 +42,12 @@ class Adapted:
 
     Attributes:
         steps: program applied to raw windows first.
-        members: their probabilities are averaged with their weights.
-        classes: names of the classes, the columns of the probabilities.
+        members: what they give is averaged with their weights.
+        classes: names of the classes, the columns of the probabilities; or of the estimates.
         spec: the windows it takes.
         lineage: how it came about (strategy, options, seed, backbone cards), plain JSON values.
         temperature: what the logarithm of the mixture is divided by; 1 leaves it as it is.
+        outputs: what the columns are, where they are estimates.
     """
 
     steps: Program
@@ -54,9 +56,10 @@ class Adapted:
     spec: Spec
     lineage: Mapping[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
+    outputs: Outputs | None = None
 
     def predict(self, windows: Windows) -> Predictions:
-        """Class probabilities of windows."""
+        """Class probabilities, or estimates, of windows."""
         x = self.steps.run(windows.x)
         kept = self.spec.kind == "image"  # the same pictures are asked for by several rows
         total = sum(
@@ -64,11 +67,11 @@ class Adapted:
             for m in self.members
         )
         scores = self._calibration.run(np.asarray(total, dtype=np.float32))
-        return Predictions(self.classes, scores)
+        return Predictions(self.classes, scores, self.outputs)
 
     @cached_property
     def program(self) -> Program:
-        """The whole way from a raw window to class probabilities, as the device runs it."""
+        """The whole way from a raw window to probabilities or estimates, as the device runs it."""
         draft = Draft()
         x = draft.call(self.steps)
         total = ""

@@ -34,7 +34,7 @@ class Mixture(Adapted):
             for part, share in zip(self.parts, self.shares, strict=True)
         )
         scores = self._calibration.run(np.asarray(total, dtype=np.float32))
-        return Predictions(self.classes, scores)
+        return Predictions(self.classes, scores, self.outputs)
 
     @cached_property
     def program(self) -> Program:

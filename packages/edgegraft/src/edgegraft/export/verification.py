@@ -21,6 +21,7 @@ from edgegraft.export.c.model import Model
 from edgegraft.export.parity import tolerance_of
 from edgegraft_edge.bundle import Bundle
 from edgegraft_edge.errors import EdgegraftError, OptionError, nearest
+from edgegraft_edge.rounding import allowed
 from edgegraft_edge.runner import Parity, compared
 from edgegraft_edge.signal import Array
 
@@ -64,10 +65,15 @@ def _parity(bundle: Bundle, model: Model, name: str) -> Parity:
         found = run(x[places]).reshape(len(places), -1)
     except EdgegraftError as error:
         return Parity(name, "absent" if error.code in _ABSENT else "failed", str(error))
-    expected = bundle.expected[places]
-    tolerance = 0.0 if model.integers is not None else tolerance_of(bundle.program)
+    expected, estimates = bundle.expected[places], bundle.outputs is not None
+    if model.integers is not None:
+        room = np.zeros(expected.shape)
+    elif estimates:
+        room = allowed(bundle.program, bundle.golden, bundle.expected, bundle.outputs)[places]
+    else:
+        room = np.full(expected.shape, tolerance_of(bundle.program))
     took_ms = latency_ms(run, x) if name == HOST else 0.0
-    return compared(name, found, expected, np.full(expected.shape, tolerance), took_ms)
+    return compared(name, found, expected, room, took_ms, estimates=estimates)
 
 
 def _emulated(model: Model, core: str) -> Callable[[Array], Array]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from edgegraft.data.dataset import Dataset
 from edgegraft.tasks.metrics import CLASSIFICATION
 from edgegraft.tasks.task import Metric
 from edgegraft_edge.errors import DataError, nearest
-from edgegraft_edge.signal import UNLABELLED, Windows
+from edgegraft_edge.signal import UNLABELLED, Array, Windows
 
 ANOMALY = "anomaly"
 NORMAL_NAMES = ("normal", "good", "ok", "healthy", "baseline", "nominal")
@@ -36,6 +37,19 @@ class Anomaly:
     @property
     def metrics(self) -> Mapping[str, Metric]:
         return CLASSIFICATION
+
+    @property
+    def outputs(self) -> None:
+        """Nothing is estimated."""
+        return None
+
+    def windows(self, data: Dataset) -> Windows:
+        """As the data set is cut by itself."""
+        return data.windows()
+
+    def truth(self, windows: Windows, columns: Sequence[str]) -> Array:
+        """Codes int (n_windows,): the place of each label among the columns, -1 if none."""
+        return windows.codes(columns)
 
     def bound(self, windows: Windows) -> Anomaly:
         """The task with the label that counts as normal in these windows.

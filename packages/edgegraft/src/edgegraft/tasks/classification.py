@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edgegraft.data.dataset import Dataset
 from edgegraft.tasks.metrics import CLASSIFICATION
 from edgegraft.tasks.task import Metric
 from edgegraft_edge.errors import DataError, OptionError, nearest
-from edgegraft_edge.signal import Windows
+from edgegraft_edge.signal import Array, Windows
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,19 @@ class Classification:
     @property
     def metrics(self) -> Mapping[str, Metric]:
         return CLASSIFICATION
+
+    @property
+    def outputs(self) -> None:
+        """Nothing is estimated."""
+        return None
+
+    def windows(self, data: Dataset) -> Windows:
+        """As the data set is cut by itself."""
+        return data.windows()
+
+    def truth(self, windows: Windows, columns: Sequence[str]) -> Array:
+        """Codes int (n_windows,): the place of each label among the columns, -1 if none."""
+        return windows.codes(columns)
 
     def bound(self, windows: Windows) -> Classification:
         """The same task: the labels settle nothing beforehand."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from edgegraft.data.dataset import Dataset
+from edgegraft_edge.estimate import Outputs
 from edgegraft_edge.signal import Array, Windows
 
 Metric = Callable[[Array, Array], float]
-"""(probabilities (n_windows, n_classes), codes int (n_windows,)) -> one number."""
+"""(table (n_windows, n_columns), truth) -> one number.
+
+Of classes the table holds probabilities and the truth codes int (n_windows,); of estimates the
+table holds their columns and the truth float (n_windows, n_targets), NaN where unknown.
+"""
 
 
 class Task(Protocol):
@@ -25,6 +31,15 @@ class Task(Protocol):
     @property
     def metrics(self) -> Mapping[str, Metric]: ...
 
+    @property
+    def outputs(self) -> Outputs | None:
+        """What is estimated, once the task is bound; None of a task that tells classes apart."""
+        ...
+
+    def windows(self, data: Dataset) -> Windows:
+        """How opened data is cut for this task."""
+        ...
+
     def bound(self, windows: Windows) -> Task:
         """The task as these training windows settle it, e.g. which of their labels is normal."""
         ...
@@ -34,5 +49,12 @@ class Task(Protocol):
         ...
 
     def classes(self, windows: Windows) -> tuple[str, ...]:
-        """The classes of a training set. Errors: `DataError` if there are fewer than two."""
+        """The columns that a model of this training set gives: its classes, or its estimates.
+
+        Errors: `DataError` where nothing can be learned, e.g. of fewer than two classes.
+        """
+        ...
+
+    def truth(self, windows: Windows, columns: Sequence[str]) -> Array:
+        """What metrics compare a table of these columns with."""
         ...
