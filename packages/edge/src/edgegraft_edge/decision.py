@@ -87,8 +87,8 @@ class Decision:
     sure: float = field(
         default=POINT,
         metadata={
-            "help": "How sure an alarm of an estimate must be (0 to 1): 0.5 goes by the point, 0.95 "
-            "by the end of the interval farther from the border, 0.05 by the nearer."
+            "help": "How sure an alarm of an estimate must be (0 to 1): 0.5 goes by the point, "
+            "0.95 by the end of the interval farther from the border, 0.05 by the nearer."
         },
     )
 
@@ -170,7 +170,7 @@ class Event:
     def as_dict(self) -> dict[str, Any]:
         """Plain values; what few events have stands there only where it says something."""
         found = {**asdict(self), "values": dict(self.values)}
-        unsaid = {"severity": 0.0, "started_s": None, "values": {}}
+        unsaid: dict[str, Any] = {"severity": 0.0, "started_s": None, "values": {}}
         return {name: value for name, value in found.items()
                 if name not in unsaid or value != unsaid[name]}  # fmt: skip
 

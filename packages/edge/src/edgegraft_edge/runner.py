@@ -14,12 +14,13 @@ from edgegraft_edge.backends import numpy as reference
 from edgegraft_edge.bundle import Bundle, score
 from edgegraft_edge.clock import DRIFT, MAX_DRIFT, Clock
 from edgegraft_edge.decision import Decision, Event
+from edgegraft_edge.derived import Derivation
 from edgegraft_edge.errors import DataError, EdgegraftError, OptionError
 from edgegraft_edge.gauge import judge_of
 from edgegraft_edge.program import split
 from edgegraft_edge.rounding import allowed
 from edgegraft_edge.signal import Array, Channel, series_spec
-from edgegraft_edge.windowing import Ring, bind
+from edgegraft_edge.windowing import Ring, bind, measured
 
 PREFERRED = ("litert", "onnx", "executorch")
 """Runtimes in the order that a device takes them; others follow by name, then ``numpy``."""
@@ -63,9 +64,13 @@ class Runner:
         backend: a name, a `Backend`, or None for the NumPy reference, whose streamed scores
             equal `Bundle.predict` exactly.
         channels: what the source gives, in its order, with units where known; bound by name.
-            None means exactly the channels of the bundle.
+            None means exactly the measured channels of the bundle. Derived ones are computed.
         rate_hz: what the source says of its rate, if it says.
         decision: in place of the one in the bundle.
+
+    Attributes:
+        derivation: of derived channels, or None without any; its `memory` is what a device keeps
+            over a restart.
 
     Errors: `DataError` when channels, units or rate do not fit; `OptionError` or `ModelError`
     from the backend.
@@ -82,11 +87,15 @@ class Runner:
     ):
         self.bundle = bundle
         self.spec = series_spec(bundle.spec)
-        given = self.spec.channels if channels is None else channels
-        self._places = bind(self.spec, given, rate_hz)
+        taken = measured(self.spec)
+        given = taken.channels if channels is None else channels
+        self._places = bind(taken, given, rate_hz)
         self._n_given = len(given)
         self._run = open_model(bundle, backend or "numpy")
         self._ring = Ring(self.spec)
+        self.derivation = (
+            Derivation(self.spec.channels, self.spec.rate_hz) if taken != self.spec else None
+        )
         self._decider = judge_of(decision or bundle.decision, bundle.classes, bundle.outputs)
         self._clock = Clock(self.spec.rate_hz, late_s=self.spec.length_s)
         self._counters = Counters()
@@ -138,6 +147,8 @@ class Runner:
             return
         self._ring.reset()
         self._seen = 0
+        if self.derivation is not None:
+            self.derivation.gap()
         if place == "back":
             self._counters.clock_back += 1
             self._decider.restart()
@@ -164,6 +175,8 @@ class Runner:
         with np.errstate(over="ignore"):
             samples = np.asarray(samples, dtype=np.float32)
         counters.not_finite += int((~np.isfinite(samples)).any(axis=0).sum())
+        if self.derivation is not None:
+            samples = self.derivation.push(samples, start_s)
         for start, window in self._ring.push(samples):
             last = start + spec.n_timepoints - 1 - self._seen
             event = self._decider.step(
