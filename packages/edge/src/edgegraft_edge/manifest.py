@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_args
 
-from edgegraft_edge import json_text
+from edgegraft_edge import derived, json_text
 from edgegraft_edge.errors import BundleError, ModelError, Problem, nearest
 from edgegraft_edge.estimate import Outputs
 from edgegraft_edge.signal import Channel, Fit, ImageSpec, Spec, TextSpec, WindowSpec
@@ -91,6 +91,9 @@ class Manifest:
         outputs = values.pop("outputs")
         if outputs is not None:
             values["outputs"] = outputs
+        for channel in values["spec"].get("channels", ()):
+            if not channel["derive"]:
+                del channel["derive"]
         return json_text.dump(values)
 
     @property
@@ -214,7 +217,7 @@ def _faults(manifest: Manifest) -> list[tuple[str, str]]:
     faults += [(found, "it must be a number above 0") for found in bad]
     channels = () if isinstance(spec, TextSpec) else spec.channels
     names = [channel.name for channel in channels]
-    texts = [*names, *(channel.unit for channel in channels), *manifest.classes]
+    texts = [*names, *(t for c in channels for t in (c.unit, c.derive)), *manifest.classes]
     texts += [manifest.name, manifest.created]
     unnamed = not names and not isinstance(spec, TextSpec)
     if not all(isinstance(text, str) for text in texts):
@@ -223,6 +226,10 @@ def _faults(manifest: Manifest) -> list[tuple[str, str]]:
         faults.append((f"channels {names}", "each needs a name of its own"))
     elif len(set(manifest.classes)) != len(manifest.classes) or "" in manifest.classes:
         faults.append((f"classes {list(manifest.classes)}", "each needs a name of its own"))
+    elif channels and all(channel.derive for channel in channels):
+        faults.append((f"channels {names}", "one at least is measured"))
+    else:
+        faults += [(problem.found, problem.why) for problem in derived.faults(channels)]
     if isinstance(spec, ImageSpec) and spec.fit not in get_args(Fit):
         faults.append((f"fit = {spec.fit!r}", f"it is one of {', '.join(get_args(Fit))}"))
     if not manifest.classes:

@@ -21,7 +21,7 @@ import numpy as np
 
 from edgegraft_edge.errors import DataError, OptionError, nearest
 from edgegraft_edge.signal import Array, Channel, WindowSpec
-from edgegraft_edge.windowing import bind
+from edgegraft_edge.windowing import bind, measured
 
 MAX_LINE_BYTES = 1 << 20
 TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -97,7 +97,7 @@ class Rows:
         ]
         self._n_columns = len(header)
         self._time = _find_time(names, time_column, spec)
-        self._places = bind(spec, channels)
+        self._places = bind(measured(spec), channels)
         named = _named_unit(names[self._time]) if self._time is not None else ""
         self._scale = TIME_UNITS.get(time_unit or named)
 

@@ -8,6 +8,7 @@ there and counting starts again at 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -93,6 +94,16 @@ class Ring:
         return windows
 
 
+def measured(spec: WindowSpec) -> WindowSpec:
+    """The spec with those channels alone that a source must give; derived ones are computed.
+
+    >>> channels = (Channel("x"), Channel("age", "s", derive="age"))
+    >>> measured(WindowSpec(1.0, 1.0, 50.0, channels)).channel_names
+    ('x',)
+    """
+    return replace(spec, channels=tuple(c for c in spec.channels if not c.derive))
+
+
 def bind(
     spec: WindowSpec, channels: Sequence[Channel | str], rate_hz: float | None = None
 ) -> list[int]:
@@ -120,7 +131,9 @@ def bind(
                     "channel-missing" if count == 0 else "channel-repeated",
                     f"channel {wanted.name!r} occurs {count} times in the source",
                     "channels are bound by name, each exactly once",
-                    f"rename in the source: {close}",
+                    f"open the data with --derive {wanted.derive}"
+                    if wanted.derive
+                    else f"rename in the source: {close}",
                 )
             )
             continue

@@ -27,10 +27,10 @@ class NpzSource:
     """Windows from an .npz file, or from a folder of them.
 
     Arrays: `x` (n_windows, n_channels, n_timepoints); `y` (n_windows,), empty, NaN or -1 where
-    unlabelled; if known `groups` (n_windows,), `rate_hz`, `channels` and their `units`
-    (n_channels,), and for windows that overlap `recording` and `start` (n_windows,), `names`
-    (n_recordings,) and `stride_s`. Whole numbers 0 to 255 of four
-    axes, or uint8 of three without `rate_hz` or `channels`, are pictures.
+    unlabelled; if known `groups` (n_windows,), `rate_hz`, `channels`, their `units` and, of
+    derived ones, `derives` (n_channels,), and for windows that overlap `recording` and `start`
+    (n_windows,), `names` (n_recordings,) and `stride_s`. Whole numbers 0 to 255 of four axes,
+    or uint8 of three without `rate_hz` or `channels`, are pictures.
 
     Errors: `DataError` "npz-keys", "npz-pickle", "file-damaged", "file-large", "window-shape",
     "shape-mismatch", "recordings-differ".
@@ -175,6 +175,8 @@ def write_npz(windows: Windows, path: Path) -> Path:
             "channels": np.array(spec.channel_names),
             "units": np.array([channel.unit for channel in spec.channels]),
         }
+        derives = [channel.derive for channel in spec.channels]
+        arrays |= {"derives": np.array(derives)} if any(derives) else {}
     memory = io.BytesIO()
     np.savez_compressed(memory, **arrays)
     return replace_file(path, memory.getvalue())
@@ -304,6 +306,10 @@ def _spec(arrays: Mapping[str, Array], x: Array, rate_hz: float) -> WindowSpec:
     if len(units) == spec.n_channels:
         pairs = zip(spec.channel_names, units, strict=True)
         spec = replace(spec, channels=tuple(Channel(name, unit) for name, unit in pairs))
+    derives = [str(text) for text in np.atleast_1d(arrays.get("derives", np.array([], dtype=str)))]
+    if len(derives) == spec.n_channels:
+        both = zip(spec.channels, derives, strict=True)
+        spec = replace(spec, channels=tuple(replace(each, derive=text) for each, text in both))
     if "stride_s" in arrays:
         spec = replace(spec, stride_s=float(_scalar(arrays["stride_s"], "stride_s") or 0))
     if "channels" not in arrays or len(set(names)) == len(names):

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgegraft.data.account import CleaningStep, RowAccount
 from edgegraft.data.clips import sound_windows
+from edgegraft.data.derive import derived
 from edgegraft.data.labelling import window_labels
 from edgegraft.data.source import DataOptions, find_source, options_of
 from edgegraft_edge.errors import DataError
@@ -82,6 +83,26 @@ class Dataset:
         if self.ready is not None:
             return tuple(sorted(set(self.ready.groups.tolist()) - {""}))
         return tuple(sorted({recording.group for recording in self.recordings} - {""}))
+
+    def with_derived(self, texts: Sequence[str] | None = None) -> Dataset:
+        """The same with derived channels: those named, else those of the options.
+
+        Errors: `DataError` as of `edgegraft.data.derive.derived`; ``derive-windows`` where the
+        source held windows, of which nothing is known before each.
+        """
+        texts = self.options.derive if texts is None else texts
+        if not texts:
+            return self
+        if self.ready is not None:
+            raise DataError.of(
+                "derive-windows",
+                f"{self.uri or 'the data'} holds ready windows",
+                "derived channels are computed along whole recordings",
+                "open the recordings that the windows were cut from, or leave --derive out",
+            )
+        made = derived(self.recordings, texts)
+        options = replace(self.options, derive=tuple(texts))
+        return replace(self, recordings=made, options=options)
 
     def windows(
         self,
@@ -188,7 +209,7 @@ def open_data(
     }
     options = DataOptions.of(**{key: value for key, value in named.items() if value is not None})
     text = fspath(uri)
-    return find_source(text).open(text, options)
+    return find_source(text).open(text, options).with_derived()
 
 
 def open_like(uri: str | PathLike[str], spec: Spec, **options: Any) -> Dataset:

@@ -38,6 +38,10 @@ class DataOptions:
     channels: tuple[str, ...] | None = _option(
         "Channels to use, by name; all numeric ones if none."
     )
+    derive: tuple[str, ...] | None = _option(
+        "Channels to compute from measured ones: start:*:20, mean:temp:50, age, hour, weekday, "
+        "yearday, heating:temp:18, cooling:temp:22."
+    )
     rate_hz: float | None = _option("Samples a second: needed without timestamps, else resamples.")
     window_s: float | None = _option("Length of a window in seconds.")
     stride_s: float | None = _option("Seconds from one window to the next.")
@@ -83,11 +87,12 @@ class DataOptions:
         >>> DataOptions.of(channels=["x", "y"], rate_hz=50).channels
         ('x', 'y')
         """
-        channels = values.get("channels")
-        if isinstance(channels, str):
-            channels = [name.strip() for name in channels.split(",")]
-        if channels is not None:
-            values["channels"] = tuple(channels)
+        for name in ("channels", "derive"):
+            given = values.get(name)
+            if isinstance(given, str):
+                given = [each.strip() for each in given.split(",") if each.strip()]
+            if given is not None:
+                values[name] = tuple(given)
         problems = check_values(cls, values)
         if problems:
             raise OptionError(problems)
@@ -159,7 +164,9 @@ def options_of(spec: Spec) -> dict[str, Any]:
         return {"size": f"{spec.width}x{spec.height}", "fit": spec.fit, "colour": colour}
     if isinstance(spec, TextSpec):
         return {"n_bytes": spec.n_bytes}
-    return {"rate_hz": spec.rate_hz} if spec.kind == "audio" else {}
+    derive = tuple(channel.derive for channel in spec.channels if channel.derive)
+    rate = {"rate_hz": spec.rate_hz} if spec.kind == "audio" else {}
+    return {**rate, "derive": derive} if derive else rate
 
 
 class Source(Protocol):
