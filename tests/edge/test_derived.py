@@ -216,7 +216,7 @@ def test_a_runner_computes_derived_channels_and_asks_for_the_measured():
             events += [event for event in found if event.reason != "skipped"]
         assert [event.at_s - START_S - 3 for event in events] == whole
         expected = bundle.score(np.stack([w for w in windows if np.isfinite(w).all()])).max(axis=1)
-        assert [event.probability for event in events] == expected.tolist()
+        assert [event.probability for event in events] == pytest.approx(expected, abs=1e-6)
     assert runner.counters.not_finite == 1
 
 
