@@ -69,6 +69,8 @@ class Comparison:
 
         Beside the target-only reference: the blend of the same backbone, else that of a control.
         """
+        if self.task.outputs is not None:
+            return ()
         guard = self.table_of(self.rows[0]) if self.rows else None
         alone = [table for table in self.tables if not table.row.draws]
         alone.sort(key=lambda table: (table.row.strategy_name != "blend", table.row.role))
@@ -168,6 +170,7 @@ def report(found: Findings) -> dict[str, Any]:
     """What the pages of the report are made of."""
     compared, scored = found.compared, found.evaluation
     shipped = found.verdict.shipped.name
+    told_apart = compared.task.outputs is None
     lines = [
         line | {"shipped": row.name == shipped}
         for row, line in zip(compared.rows, compared.lines, strict=True)
@@ -183,8 +186,8 @@ def report(found: Findings) -> dict[str, Any]:
         "evaluation": scored.as_dict() | {"on": found.scored_on} if scored else {},
         "unsure_below": found.bundle.decision.threshold,
         "learning_curve": found.curve,
-        "embedding_map": _map(found),
-        "pictures": _pictures(found),
+        **({"embedding_map": _map(found), "pictures": _pictures(found)} if told_apart else {}),
+        **({} if told_apart else {"estimates": _estimates(found)}),
         "training": [{"name": name, "epochs": epochs} for name, epochs in found.training.items()],
         "cost": {
             "seconds_total": round(found.seconds, 2),
@@ -307,6 +310,24 @@ def _guesses(found: Findings) -> Array:
     return np.where(table.tested, np.asarray(found.compared.classes)[best], fitted)
 
 
+def _estimates(found: Findings) -> dict[str, Any]:
+    """What the plots of estimates are drawn from: out of fold, beside the controls."""
+    from edgegraft.evaluate.estimate_report import estimate_section
+
+    compared = found.compared
+    outputs = found.adapted.outputs
+    table = compared.table_of(found.verdict.shipped)
+    if outputs is None or table is None:
+        return {}
+    others = {
+        each.row.name: each.probabilities
+        for each in compared.tables
+        if each.row.role == "control" and each is not table
+    }
+    truth = compared.task.truth(compared.windows, compared.classes)
+    return estimate_section(outputs, compared.windows, truth, table.probabilities, others)
+
+
 def _beside(found: Findings) -> dict[str, Any]:
     """Pool, sources, what they did, and what the guard made of it; nothing without them."""
     compared = found.compared
@@ -322,6 +343,9 @@ def _beside(found: Findings) -> dict[str, Any]:
 
 
 def _counts(windows: Windows) -> dict[str, int]:
+    """Windows of each label; of numbers there is nothing to count."""
+    if windows.y.dtype.kind == "f":
+        return {}
     labels, counts = np.unique(windows.y, return_counts=True)
     return dict(zip(labels.tolist(), counts.tolist(), strict=True))
 

@@ -74,22 +74,25 @@ def open_inputs(
     """
     _check_asked(task, unlabelled, sources, test, transductive)
     data = opened(data, options)
-    everything = open_windows(data)
+    everything = _cut(data, task)
     task = task.bound(everything)
     everything = task.relabelled(everything)
     rows = _rows(everything, task, labels_per_class, seed, bool(sources))
     windows, rest = everything.take(rows), _rest(everything, rows, unlabelled)
     with _gathering() as attempt:
-        given = attempt("the test data", lambda: opened(test, options, windows.spec))
+        like = windows.spec if task.outputs is None else None
+        given = attempt("the test data", lambda: opened(test, options, like))
         tested = attempt("the test data", lambda: _tested(windows, given, task))
         pool = (
             None
             if unlabelled is None or _is_rest(unlabelled)
-            else attempt("the pool", lambda: _around(unlabelled, options, windows.spec, "label"))
+            else attempt(
+                "the pool", lambda: _around(unlabelled, options, windows.spec, "label", task)
+            )
         )
         found = {
             name: attempt(
-                f"source {name!r}", lambda of=of: _around(of, options, windows.spec, "group")
+                f"source {name!r}", lambda of=of: _around(of, options, windows.spec, "group", task)
             )
             for name, of in (sources or {}).items()
         }
@@ -147,6 +150,11 @@ def open_windows(
     return found.windows()
 
 
+def _cut(data: Any, task: Task) -> Windows:
+    """Windows as the task cuts them; those that are there already are as they are."""
+    return data if isinstance(data, Windows) else task.windows(data)
+
+
 def opened(data: Any, options: Mapping[str, Any] | None, spec: Spec | None = None) -> Any:
     """A place is opened; all else is as it was."""
     if data is None or isinstance(data, Windows | Dataset):
@@ -169,9 +177,11 @@ def typical(inputs: Inputs, count: int) -> Array:
     They are what ranges of 8-bit values are read from, and what runtimes are compared on.
     """
     windows, found = inputs.windows, []
-    if len(windows):
+    if len(windows) and inputs.task.outputs is None:
         per_class = max(1, count // max(1, len(windows.classes)))
         found.append(windows.x[few_shot(windows, per_class, seed=0)][: 4 * count])
+    if inputs.task.outputs is not None:
+        return np.asarray(windows.x[np.linspace(0, len(windows) - 1, count).astype(int)])
     pool = pool_of(inputs.beside)
     missing = count - sum(map(len, found))
     if len(pool) and missing > 0:
@@ -184,13 +194,13 @@ def typical(inputs: Inputs, count: int) -> Array:
 
 def _check_asked(task: Task, unlabelled: Any, sources: Any, test: Any, transductive: bool) -> None:
     problems = []
-    if task.name != "classification" and (unlabelled is not None or sources):
+    if task.name == "anomaly" and (unlabelled is not None or sources):
         problems.append(
             Problem(
                 "task-transfer",
                 f"a pool or sources for the task {task.name!r}",
-                "they teach classes",
-                "--task classification, or leave them out",
+                "they teach classes or numbers",
+                "leave them out: all normal recordings are given as the data",
             )
         )
     if transductive and test is None:
@@ -231,6 +241,13 @@ def _rows(
 ) -> Array:
     """Positions of the labelled windows that are used; none only where sources can teach."""
     rows = np.flatnonzero(everything.labelled)
+    if task.outputs is not None and labels_per_class is not None:
+        raise OptionError.of(
+            "task-labels",
+            f"{labels_per_class} labels per class for the task {task.name!r}",
+            "it estimates numbers and has no classes",
+            "leave it out, or give fewer recordings",
+        )
     if has_sources and (not len(rows) or labels_per_class == 0):
         return rows[:0]
     task.classes(everything.take(rows) if len(rows) else everything)
@@ -260,7 +277,9 @@ def _rest(everything: Windows, rows: Array, unlabelled: Any) -> Windows | None:
 # -- what stands beside it
 
 
-def _around(data: Any, options: Mapping[str, Any] | None, spec: Spec, optional: str) -> Windows:
+def _around(
+    data: Any, options: Mapping[str, Any] | None, spec: Spec, optional: str, task: Task
+) -> Windows:
     """Windows beside the target, opened alike.
 
     A pool need not have the columns of labels and groups that are named for the target, a source
@@ -272,7 +291,11 @@ def _around(data: Any, options: Mapping[str, Any] | None, spec: Spec, optional: 
     for left_out in dict.fromkeys(attempts):
         kept = {name: value for name, value in (options or {}).items() if name not in left_out}
         try:
-            found = open_windows(data, kept, spec)
+            found = (
+                open_windows(data, kept, spec)
+                if task.outputs is None
+                else task.relabelled(_cut(opened(data, kept), task))
+            )
         except DataError as error:
             first = first or error
             if {problem.code for problem in error.problems} != {"column-missing"}:
@@ -293,7 +316,8 @@ def _tested(windows: Windows, given: Any, task: Task) -> Windows | None:
     """
     if given is None:
         return None
-    tested = open_windows(given)
+    estimates = task.outputs is not None
+    tested = task.relabelled(_cut(given, task)) if estimates else open_windows(given)
     x = bind_windows(windows.spec, tested)
     if x.shape[1:] != windows.x.shape[1:]:
         raise DataError.of(
@@ -312,7 +336,8 @@ def _tested(windows: Windows, given: Any, task: Task) -> Windows | None:
             "scores compare what is predicted with labels",
             "label them, or give them as the pool (--unlabelled)",
         )
-    return task.relabelled(replace(tested, x=x, spec=spec))
+    bound = replace(tested, x=x, spec=spec)
+    return bound if estimates else task.relabelled(bound)
 
 
 def _unseen(

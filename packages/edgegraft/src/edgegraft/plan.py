@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from edgegraft.adapt.network import Trainable
 from edgegraft.adapt.select import Ranked
-from edgegraft.adapt.strategy import build_strategy
+from edgegraft.adapt.strategy import build_strategy, tasks_of
+from edgegraft.catalog import names
 from edgegraft.data.domains import pool_of, sources_of
 from edgegraft.data.split import Fold, folds, leave_one_group_out
 from edgegraft.evaluate.compare import Role, Row
+from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
 from edgegraft.zoo.cost import multiply_adds
 from edgegraft.zoo.graph import Graph
@@ -26,6 +28,10 @@ TRAINED = ("finetune", "gradual")
 FROZEN = ("probe", "blend", "trees")
 DEAR = 50_000_000
 """Multiply-adds of a window above which a network is trained only when asked for."""
+
+
+UNRANKED = frozenset({"raw"})
+"""Architectures that no linear head can do anything with; some strategies start from them."""
 
 
 CONTROLS: Mapping[str, tuple[tuple[str, str], ...]] = {
@@ -49,6 +55,8 @@ WITH_POOL, WITH_SOURCES = ("spread",), ("standardise", "weighted")
 QUICK = frozenset({*WITH_POOL, *WITH_SOURCES})
 """Fitted in seconds, so a learning curve can be drawn of them."""
 POOL, SOURCES = "the pool", "the sources"
+ALONE = "target alone"
+"""In the name of a control that could draw on sources and does not."""
 DRAWS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("pooled", "weighted", "toward-source"), (SOURCES,)),
     **dict.fromkeys(("tent",), (POOL,)),
@@ -61,7 +69,10 @@ def contenders(backbone: str | Backbone, kind: Kind) -> list[Backbone]:
     known = [
         load_backbone(card.name)
         for card in list_backbones()
-        if card.kind != "random" and kind in card.takes and is_here(card)
+        if card.kind != "random"
+        and kind in card.takes
+        and is_here(card)
+        and card.architecture not in UNRANKED
     ]
     if backbone in ("auto", *(each.card.name for each in known)):
         return known
@@ -76,10 +87,9 @@ def contenders(backbone: str | Backbone, kind: Kind) -> list[Backbone]:
     return [*known, asked_for]
 
 
-def unranked(backbones: Sequence[Backbone]) -> tuple[Ranked, ...]:
-    """Backbones as they come where no labels tell them apart: pretrained ones first."""
+def unranked(backbones: Sequence[Backbone], because: str) -> tuple[Ranked, ...]:
+    """Backbones as they come where nothing is known to tell them apart: pretrained ones first."""
     order = {"pretrained": 0, "fixed": 1, "random": 2}
-    because = "normal windows alone do not rank backbones"
     rows = [
         Ranked(each.card.name, each.card.kind, None, None, 0, 0.0, because=because)
         for each in backbones
@@ -111,6 +121,87 @@ def plan_normality(
         if control.name not in {each.name for each in rows}:
             rows.append(control)
     return tuple(rows)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What is compared for a task: (backbone, strategy) pairs; "" is the backbone chosen.
+
+    Attributes:
+        candidates: the first ships unless another beats it.
+        controls: what could be had without transfer, and what a device could do without learning.
+    """
+
+    candidates: tuple[tuple[str, str], ...]
+    controls: tuple[tuple[str, str], ...]
+
+
+ESTIMATING: Mapping[str, Lines] = {
+    "forecasting": Lines(
+        candidates=(("raw", "forecast-blend"), ("raw", "forecast-ridge")),
+        controls=(("raw", "seasonal-naive"), ("raw", "drift")),
+    ),
+    "regression": Lines(
+        candidates=(("", "regress"), ("raw", "boost")),
+        controls=(("minirocket", "regress"), ("statistics", "regress"), ("raw", "median")),
+    ),
+}
+"""The lines of each task that estimates numbers."""
+
+
+def plan_estimates(
+    chosen: Backbone,
+    strategy: str,
+    options: Mapping[str, Any],
+    task: Task,
+    unusable: Sequence[str] = (),
+    beside: Windows | None = None,
+) -> tuple[Row, ...]:
+    """The rows for a task that estimates numbers; the first one ships unless beaten.
+
+    With sources beside the target, a row draws on them where its strategy can (a class attribute
+    ``draws = True``, and an option `alone`); the same without them is then a control.
+
+    Args:
+        strategy: a name, or "auto": the candidates of `ESTIMATING`.
+        unusable: names of backbones that cannot take these windows.
+
+    Errors: `OptionError` "strategy-task" for a strategy that is made for other tasks.
+    """
+    around = {POOL: 0, SOURCES: 0} if beside is None else _around(beside)
+    if strategy != "auto" and task.name not in tasks_of(strategy):
+        fitting = [name for name in names("strategies") if task.name in tasks_of(name)]
+        raise OptionError.of(
+            "strategy-task",
+            f"strategy {strategy!r} for the task {task.name!r}",
+            f"it is made for {', '.join(tasks_of(strategy))}",
+            f"one of {', '.join(fitting)}, or auto",
+        )
+    lines = ESTIMATING[task.name]
+    asked = [line for line in lines.candidates if strategy in ("auto", line[1])]
+    candidates = asked or [("", strategy)]
+    roles: list[tuple[Role, Sequence[tuple[str, str]]]] = [
+        ("candidate", candidates),
+        ("control", lines.controls),
+    ]
+    found: dict[str, Row] = {}
+    for role, pairs in roles:
+        for backbone_name, name in pairs:
+            if backbone_name in unusable:
+                continue
+            backbone = load_backbone(backbone_name) if backbone_name else chosen
+            built = build_strategy(name, options)
+            if not (around[SOURCES] and getattr(built, "draws", False)):
+                row = Row(backbone, name, built, role)
+                found.setdefault(row.name, row)
+                continue
+            drawing = Row(backbone, name, built, "candidate", draws=(SOURCES,))
+            alone = replace(built, alone=True)  # type: ignore[type-var]
+            without = Row(backbone, name, alone, "control", ALONE)
+            if role == "candidate":
+                found.setdefault(drawing.name, drawing)
+            found.setdefault(without.name, without)
+    return tuple(found.values())
 
 
 def choose(
@@ -264,6 +355,31 @@ def _shipped_network(kind: Kind) -> Trainable | None:
             found = load_backbone(card.name)
             return found if isinstance(found, Trainable) else None
     return None
+
+
+def plan_blocks(
+    windows: Windows, count: int | str, seed: int, *, ahead: int
+) -> tuple[tuple[Fold, ...], str]:
+    """Folds for estimates: whole units for what is now, a rolling origin for what is to come.
+
+    Args:
+        ahead: samples from the end of a window to the last one that is estimated.
+    """
+    if not ahead:
+        return plan_folds(windows, count, seed)
+    from edgegraft.data.rolling import rolling_origin
+
+    n_folds = 5 if isinstance(count, str) else count
+    problem = ""
+    for fewer in range(n_folds, 0, -1):
+        try:
+            parts = rolling_origin(windows, fewer, ahead=ahead)
+        except SplitError as error:
+            problem = problem or str(error.problems[0])
+            continue
+        note = f"{fewer} origins instead of {n_folds}: {problem}" if fewer < n_folds else ""
+        return parts, note
+    return (), f"no comparison was possible: {problem}"
 
 
 def plan_folds(windows: Windows, count: int | str, seed: int) -> tuple[tuple[Fold, ...], str]:

@@ -40,10 +40,11 @@ class Recipe:
         default_factory=dict, metadata={"help": "how the data is opened"}
     )
     options: Mapping[str, Any] = field(
-        default_factory=dict, metadata={"help": "strategy options, written strategy.field"}
+        default_factory=dict, metadata={"help": "options, written strategy.field or task.field"}
     )
     task: str = field(
-        default="classification", metadata={"help": "classification, or anomaly: normal or not"}
+        default="classification",
+        metadata={"help": "classification, anomaly, regression or forecasting"},
     )
     normal: str | None = field(
         default=None, metadata={"help": "label that counts as normal, for the task anomaly"}

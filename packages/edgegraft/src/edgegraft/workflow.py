@@ -40,11 +40,14 @@ from edgegraft.inputs import (
     typical,
 )
 from edgegraft.inputs import open_windows as open_windows
+from edgegraft.options import check_values
 from edgegraft.plan import (
     FROZEN,
     QUICK,
     choose,
     contenders,
+    plan_blocks,
+    plan_estimates,
     plan_folds,
     plan_normality,
     plan_rows,
@@ -59,7 +62,7 @@ from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge import __version__, bundle
 from edgegraft_edge.bundle import Bundle
 from edgegraft_edge.decision import Decision, Predictions
-from edgegraft_edge.errors import ModelError
+from edgegraft_edge.errors import ModelError, OptionError
 from edgegraft_edge.signal import TARGET, Array, Windows
 from edgegraft_edge.tensors import dump
 
@@ -142,9 +145,9 @@ def adapt(
         folds: of the paired comparison with the controls, grouped where groups are known;
             "groups" leaves out one group at a time.
         out: folder for the bundle, the report and the recipe.
-        task: by name, "classification" or "anomaly", or as a value.
+        task: by name, "classification", "anomaly", "regression" or "forecasting", or as a value.
         normal: label that counts as normal, for the task "anomaly"; found by its name if none.
-        options: strategy options, written ``{"finetune.epochs": 20}``.
+        options: of strategies and of the task, written ``{"finetune.epochs": 20}``.
         curve: whether to draw the learning curve (a few seconds).
         watch: told of every step.
         resume: go on where a killed run with the same data and options stopped.
@@ -159,7 +162,7 @@ def adapt(
     began = time.perf_counter()
     training: dict[str, list[Mapping[str, Any]]] = {}
     watch = noting_epochs(watch, training)
-    task = _task(task, normal)
+    task = _task(task, normal, options or {})
     backbone = fspath(backbone) if isinstance(backbone, PathLike) else backbone
     sources = named_sources(source)
     recipe = Recipe(
@@ -199,8 +202,13 @@ def adapt(
     known = contenders(backbone, windows.spec.kind)
     left_out = ""
     if task.name == "anomaly":
-        chosen, ranking = choose(unranked(known), backbone)
+        because = "normal windows alone do not rank backbones"
+        chosen, ranking = choose(unranked(known, because), backbone)
         rows = plan_normality(chosen, strategy, recipe.options, windows)
+    elif task.outputs is not None:
+        because = "the comparison decides among what estimates numbers"
+        chosen, ranking = choose(unranked(known, because), backbone)
+        rows = plan_estimates(chosen, strategy, recipe.options, task, beside=inputs.beside)
     else:
         ranking = _ranked(known, inputs, seed, watch)
         chosen, ranking = choose(ranking, backbone)
@@ -301,10 +309,20 @@ def workers() -> int:
 # -- parts of adapt, in order
 
 
-def _task(task: Task | str, normal: str | None) -> Task:
+def _task(task: Task | str, normal: str | None, options: Mapping[str, Any]) -> Task:
+    """A task by name with its options, those that are written "<task>.<field>"."""
     if not isinstance(task, str):
         return task
-    found: Task = find("tasks", task)(**({} if normal is None else {"normal": normal}))
+    own = {
+        key.partition(".")[2]: value for key, value in options.items() if key.startswith(f"{task}.")
+    }
+    if normal is not None:
+        own["normal"] = normal
+    kind = find("tasks", task)
+    problems = check_values(kind, own, f"{task}.")
+    if problems:
+        raise OptionError(problems)
+    found: Task = kind(**own)
     return found
 
 
@@ -347,6 +365,8 @@ def _compare(
     windows, task = inputs.windows, inputs.task
     if not len(windows):
         note = "no comparison was possible: the target has no labels, so only sources taught"
+    elif task.outputs is not None:
+        parts, note = plan_blocks(windows, recipe.folds, recipe.seed, ahead=max(task.outputs.steps))
     elif len(windows.classes) < 2:
         note = "no comparison was possible: all labelled windows are normal ones"
     else:
@@ -377,6 +397,9 @@ def _score(
         return None, ""
     kept = compared.windows.take(table.tested)
     probabilities = table.probabilities[table.tested]
+    if task.outputs is not None:
+        scored = evaluate_probabilities(probabilities, kept, compared.classes, task, seed=seed)
+        return scored, "cross-validation"
     said = probabilities.any(axis=0) | np.isin(compared.classes, kept.classes)
     classes = [name for name, each in zip(compared.classes, said, strict=True) if each]
     scored = evaluate_probabilities(probabilities[:, said], kept, classes, task, seed=seed)
@@ -389,7 +412,7 @@ def _curve(shipped: Row, compared: Comparison, seed: int, watch: Watch) -> list[
     The guard is dear, so a cheap one of what it weighs stands in its place. None of what learns
     from normal windows alone: labels are not what it needs more of.
     """
-    if compared.task.name == "anomaly":
+    if compared.task.name != "classification":
         return []
     quick = [row for row in compared.rows if row.strategy_name in QUICK and row.draws][:1]
     if shipped.strategy_name in FROZEN:
@@ -412,6 +435,8 @@ def _curve(shipped: Row, compared: Comparison, seed: int, watch: Watch) -> list[
 
 def _decision(shipped: Row, compared: Comparison) -> Decision:
     """How the device decides: of sentences, "unsure" below what was left out is sure of."""
+    if compared.task.outputs is not None:
+        return Decision(emit="window")
     table = compared.table_of(shipped)
     left_out = None if table is None else table.probabilities[table.tested]
     return decision_of(compared.windows.spec.kind, left_out)
@@ -431,6 +456,7 @@ def _bundle(
         created=now(),
         lineage=adapted.lineage,
         verdict=verdict.as_dict(),
+        outputs=adapted.outputs,
         licences={card.name: card.licence for card in cards},
     )
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -93,6 +94,8 @@ class Memory:
 @dataclass(frozen=True)
 class Distance:
     """Far from all normal windows is an anomaly; learned from normal windows alone."""
+
+    tasks: ClassVar[tuple[str, ...]] = ("anomaly",)
 
     false_alarms: float = field(
         default=0.05, metadata={"help": "share of normal windows that may be called an anomaly"}

@@ -28,7 +28,8 @@ class Strategy(Protocol):
     """A way of adapting, e.g. ``Probe()`` or ``FineTune(epochs=20)``.
 
     Each field has a help sentence in its metadata (``field(metadata={"help": ...})``); options of
-    the command line, recipes and the reference come from the fields.
+    the command line, recipes and the reference come from the fields. A class attribute `tasks`
+    names the tasks that it is made for, where that is not classification.
     """
 
     def adapt(
@@ -41,6 +42,16 @@ class Strategy(Protocol):
         for it ignores.
         """
         ...
+
+
+def tasks_of(strategy: str) -> tuple[str, ...]:
+    """Names of the tasks that a strategy is made for.
+
+    >>> tasks_of("probe"), tasks_of("distance")
+    (('classification',), ('anomaly',))
+    """
+    made_for: tuple[str, ...] = getattr(find("strategies", strategy), "tasks", ("classification",))
+    return made_for
 
 
 def build_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
@@ -67,19 +78,24 @@ def build_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strat
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse options that name no strategy or no field of it, all at once."""
+    """Refuse options that name no strategy or task, or no field of it, all at once."""
     problems: list[Problem] = []
     for key in options:
         name = key.split(".")[0]
-        if name not in names("strategies") or "." not in key:
+        known = [*names("strategies"), *names("tasks")]
+        if name not in known or "." not in key:
             problems.append(
                 Problem(
                     "option-unknown",
                     f"option {key}",
-                    "options are written strategy.field",
-                    nearest(name, list(names("strategies"))),
+                    "options are written strategy.field or task.field",
+                    nearest(name, known),
                 )
             )
+            continue
+        if name in names("tasks"):
+            field = {key.partition(".")[2]: options[key]}
+            problems += check_values(find("tasks", name), field, f"{name}.")
             continue
         try:
             build_strategy(name, {key: options[key]})

@@ -120,15 +120,37 @@ def _kind(hint: Any) -> tuple[Any, bool]:
 def strategy_options(texts: Iterable[str]) -> dict[str, Any]:
     """``["finetune.epochs=5"]`` as ``{"finetune.epochs": 5}``, typed by the fields.
 
-    Errors: `OptionError` listing every text that names no strategy, no field or no value.
+    What stands before the dot is a strategy or a task.
+
+    Errors: `OptionError` listing every text that names none of them, no field or no value.
     """
     from edgegraft import catalog
 
     def read(path: str, value: str) -> Any:
-        strategy, _, name = path.partition(".")
-        return _convert(catalog.find("strategies", strategy), name, value)
+        owner, _, name = path.partition(".")
+        kind = "tasks" if owner in catalog.names("tasks") else "strategies"
+        return _convert(catalog.find(kind, owner), name, value)
 
     return _read_all(texts, read, "finetune.epochs=5")
+
+
+TASK_OPTIONS: list[str] = []
+"""Names of the options that stand for a field of the task."""
+
+
+def task_option(flag: str, **more: Any) -> Decorator:
+    """An option that stands for the field of the same name of the task."""
+    name = flag.removeprefix("--").replace("-", "_")
+    if name not in TASK_OPTIONS:
+        TASK_OPTIONS.append(name)
+    return click.option(flag, name, default=None, **more)
+
+
+def task_texts(task: str, options: Mapping[str, Any]) -> list[str]:
+    """The task's options that were given, as they are written after -o."""
+    return [
+        f"{task}.{name}={options[name]}" for name in TASK_OPTIONS if options.get(name) is not None
+    ]
 
 
 def options_of(cls: type, texts: Iterable[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import click
 
 from edgegraft.cli.data import opened
 from edgegraft.cli.options import (
+    TASK_OPTIONS,
     DataCommand,
     data_options,
     given,
@@ -19,6 +20,8 @@ from edgegraft.cli.options import (
     options_of,
     seed_option,
     strategy_options,
+    task_option,
+    task_texts,
 )
 from edgegraft.cli.output import say, show, table, write
 from edgegraft.cli.progress import Progress
@@ -30,14 +33,15 @@ if TYPE_CHECKING:
 
 
 def _list_options(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
-    """Print the options of every strategy, from the fields of its dataclass, and leave."""
+    """Print the options of every task and strategy, from the fields of its dataclass, and leave."""
     if not wanted or ctx.resilient_parsing:
         return
     from edgegraft import catalog
 
     formatter = ctx.make_formatter()
-    for name in catalog.names("strategies"):
-        entries = dataclasses.fields(catalog.find("strategies", name))
+    owners = [(kind, name) for kind in ("tasks", "strategies") for name in catalog.names(kind)]
+    for kind, name in owners:
+        entries = dataclasses.fields(catalog.find(kind, name))
         with formatter.section(name):
             formatter.write_dl(
                 [
@@ -91,9 +95,19 @@ class FoldCount(click.ParamType):  # type: ignore[type-arg]
     "--task",
     default="classification",
     show_default=True,
-    help="classification, or anomaly: normal or not, learned from normal windows alone.",
+    help="classification; anomaly: normal or not, learned from normal windows alone; regression:"
+    " a number, or remaining life; forecasting: numbers to come.",
 )
 @click.option("--normal", metavar="LABEL", help="Label that counts as normal (--task anomaly).")
+@task_option(
+    "--target",
+    metavar="NAME",
+    help="What is estimated: a channel (regression, "
+    "forecasting; several with commas), or: remaining (life of run-to-failure units).",
+)
+@task_option("--horizon", type=click.IntRange(1), help="Samples ahead (--task forecasting).")
+@task_option("--season", type=click.IntRange(0), help="Samples in a season (--task forecasting).")
+@task_option("--false-alarms", metavar="RATE", help="1/day, 2/week or a share (--task anomaly).")
 @click.option(
     "--labels-per-class",
     type=click.IntRange(0),
@@ -111,8 +125,8 @@ class FoldCount(click.ParamType):  # type: ignore[type-arg]
     "--option",
     "texts",
     multiple=True,
-    metavar="STRATEGY.FIELD=VALUE",
-    help="Option of a strategy, e.g. finetune.epochs=20; may be repeated.",
+    metavar="NAME.FIELD=VALUE",
+    help="Option of a strategy or of the task, e.g. finetune.epochs=20; may be repeated.",
 )
 @click.option(
     "--list-options",
@@ -120,7 +134,7 @@ class FoldCount(click.ParamType):  # type: ignore[type-arg]
     is_eager=True,
     expose_value=False,
     callback=_list_options,
-    help="List the options of all strategies and leave.",
+    help="List the options of all tasks and strategies and leave.",
 )
 @click.option(
     "--recipe",
@@ -177,6 +191,9 @@ def _asked(
         raise click.UsageError("Missing argument 'DATA' (or --recipe FILE).", ctx)
     asked = Recipe.read(recipe) if recipe is not None else Recipe(data=options["data"])
     own = {entry.name for entry in dataclasses.fields(Recipe)}
+    asked_task = options["task"] if recipe is None else asked.task
+    texts = (*texts, *task_texts(asked_task, options))
+    options = {name: value for name, value in options.items() if name not in TASK_OPTIONS}
     typed = {
         name: value
         for name, value in options.items()

@@ -133,6 +133,8 @@ def _fitting(target: Windows, windows: Windows) -> Windows:
 
 def _unlabelled(windows: Windows) -> Windows:
     blank = np.full(len(windows), UNLABELLED)
+    if windows.y.dtype.kind == "f":
+        blank = np.full_like(windows.y, np.nan)
     return replace(windows, y=blank, domains=np.full(len(windows), TARGET))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgegraft.data.track import origin
 from edgegraft_edge.errors import Problem, SplitError
-from edgegraft_edge.signal import UNLABELLED, Array, Windows, WindowSpec
+from edgegraft_edge.signal import Array, Windows, WindowSpec
 
 _DEALS = 8  # times the units are dealt anew before single ones are moved
 
@@ -359,8 +359,7 @@ def _holds_several(recording: Array) -> bool:
 
 def _labelled(windows: Windows) -> Array:
     """Positions of windows with a label, or with a finite target."""
-    known = np.isfinite(windows.y) if windows.y.dtype.kind == "f" else windows.y != UNLABELLED
-    index = np.flatnonzero(known)
+    index = np.flatnonzero(windows.labelled)
     if not len(index):
         raise SplitError.of(
             "nothing-labelled",

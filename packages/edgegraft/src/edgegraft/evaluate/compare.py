@@ -64,7 +64,8 @@ class OutOfFold:
 
     Attributes:
         probabilities: float64 (n_windows, n_columns), NaN where a window is in no fold; the
-            classes of the windows, then those that only sources know (see `columns_of`).
+            classes of the windows, then those that only sources know (see `columns_of`). Of a
+            task that estimates, its estimates.
         seconds: time to adapt and predict, all folds.
     """
 
@@ -135,8 +136,8 @@ def cross_validate(
             adapted = _adapted(row, train, task, seed, watched)
             predictions = adapted.predict(windows.take(fold.test))
             out = np.zeros((len(fold.test), len(classes)))
-            columns = [classes.index(name) for name in predictions.classes]
-            out[:, columns] = predictions.probabilities
+            place = {name: column for column, name in enumerate(classes)}
+            out[:, [place[name] for name in predictions.classes]] = predictions.probabilities
             if stop.is_set():  # training ends early then, with the best so far: not to be kept
                 raise KeyboardInterrupt
             return out
@@ -198,9 +199,9 @@ def _costly_first(rows: Sequence[Row]) -> list[Row]:
 
 def scores_of(table: OutOfFold, windows: Windows, task: Task) -> Mapping[str, float]:
     """All metrics of a row over the windows that were in a fold."""
-    codes = windows.codes(task.classes(windows))
+    truth = task.truth(windows, task.classes(windows))
     return {
-        name: float(metric(table.probabilities[table.tested], codes[table.tested]))
+        name: float(metric(table.probabilities[table.tested], truth[table.tested]))
         for name, metric in task.metrics.items()
     }
 
@@ -208,8 +209,8 @@ def scores_of(table: OutOfFold, windows: Windows, task: Task) -> Mapping[str, fl
 def intervals_of(table: OutOfFold, windows: Windows, task: Task) -> Mapping[str, Any]:
     """Bootstrap intervals of all metrics of a row, drawn over groups where these are known."""
     kept = windows.take(table.tested)
-    codes = kept.codes(task.classes(windows))
-    return intervals(task.metrics, table.probabilities[table.tested], codes, units_of(kept)[1])
+    truth = task.truth(kept, task.classes(windows))
+    return intervals(task.metrics, table.probabilities[table.tested], truth, units_of(kept)[1])
 
 
 def as_row(table: OutOfFold | None, row: Row, windows: Windows, task: Task) -> dict[str, Any]:

@@ -90,16 +90,17 @@ def compare(
         first, second: probabilities (n_windows, n_classes), NaN where not tested.
     """
     tested = np.isfinite(first).all(axis=1) & np.isfinite(second).all(axis=1)
-    codes = windows.codes(task.classes(windows))[tested]
+    truth = task.truth(windows, task.classes(windows))[tested]
     unit, units = units_of(windows.take(tested))
-    paired = _paired(task.metrics[task.primary], first.shape[1])
+    paired = _paired(task.metrics[task.primary], first.shape[1], truth)
     both = np.concatenate([first, second], axis=1)[tested]
-    mean = paired(both, codes)
-    found = intervals({"difference": paired}, both, codes, units, level=level, seed=seed)
+    mean = paired(both, truth)
+    found = intervals({"difference": paired}, both, truth, units, level=level, seed=seed)
     low, high = found.get("difference", (-np.inf, np.inf))
     widening = np.sqrt(1 + n_folds / max(1, n_folds - 1))
     low, high = mean - widening * max(0.0, mean - low), mean + widening * max(0.0, high - mean)
-    if getattr(task.metrics[task.primary], "better", "") == "higher":  # a share
+    better = getattr(task.metrics[task.primary], "better", "")
+    if better == "higher" and task.outputs is None:  # a share
         low, high = max(low, -1.0), min(high, 1.0)
     return Difference(
         task.primary,
@@ -225,14 +226,16 @@ def _ship(
 
 def _score(table: OutOfFold, windows: Windows, task: Task) -> float:
     """The primary metric, higher better; the log loss settles ties."""
-    codes = windows.codes(task.classes(windows))[table.tested]
+    truth = task.truth(windows, task.classes(windows))[table.tested]
     metric = task.metrics[task.primary]
     sign = -1 if getattr(metric, "better", "higher") == "lower" else 1
-    probabilities = table.probabilities[table.tested]
-    return sign * metric(probabilities, codes) - 1e-6 * log_loss(probabilities, codes)
+    said = table.probabilities[table.tested]
+    if task.outputs is not None:
+        return sign * metric(said, truth)
+    return sign * metric(said, truth) - 1e-6 * log_loss(said, truth)
 
 
-def _paired(metric: Metric, n_classes: int) -> Metric:
+def _paired(metric: Metric, n_classes: int, truth: Array) -> Metric:
     """The metric's difference between the left and the right half of a joined table."""
     sign = -1.0 if getattr(metric, "better", "higher") == "lower" else 1.0
     if not isinstance(metric, Tallied):
@@ -240,7 +243,7 @@ def _paired(metric: Metric, n_classes: int) -> Metric:
             sign * (metric(both[:, :n_classes], codes) - metric(both[:, n_classes:], codes))
         )
 
-    one = metric.tally(np.full((1, n_classes), 1 / n_classes), np.zeros(1, dtype=np.int64))
+    one = metric.tally(np.full((1, n_classes), 1 / n_classes), np.zeros_like(truth[:1]))
 
     def tally(both: Array, codes: Array) -> Array:
         left = metric.tally(both[:, :n_classes], codes)

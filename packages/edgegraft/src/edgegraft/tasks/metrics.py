@@ -61,7 +61,10 @@ class PerClass(NamedTuple):
 
 
 def _checked(probabilities: Array, codes: Array) -> tuple[Array, Array]:
-    return np.asarray(probabilities, dtype=np.float64), np.asarray(codes, dtype=np.int64)
+    """Codes are whole numbers; the truth of estimates stays what it is."""
+    truth = np.asarray(codes)
+    whole = truth if truth.dtype.kind == "f" else truth.astype(np.int64)
+    return np.asarray(probabilities, dtype=np.float64), whole
 
 
 def _ratio(part: Array, whole: Array, empty: float = 0.0) -> Array:
