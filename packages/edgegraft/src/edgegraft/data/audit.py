@@ -10,9 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from edgegraft.data import image_checks, leakage, sound_checks, symptoms, text_checks
+from edgegraft.data import (
+    image_checks,
+    leakage,
+    sound_checks,
+    symptoms,
+    task_checks,
+    text_checks,
+)
 from edgegraft.data.dataset import Dataset, open_data
 from edgegraft.data.finding import SEVERITIES, Evidence, Finding
+from edgegraft.data.question import Question
 from edgegraft_edge.errors import DataError
 from edgegraft_edge.signal import Kind, Windows
 
@@ -37,6 +45,14 @@ OF_SAMPLES: tuple[Check, ...] = (leakage.check_repeats, leakage.check_test_conte
 
 EXACT = (leakage.check_repeats, leakage.check_test_content)
 """Those that go by stretches of equal values, which pictures of one thing need not have."""
+
+OF_CLASSES: tuple[Check, ...] = (
+    symptoms.check_classes,
+    symptoms.check_typos,
+    symptoms.check_groups,
+    leakage.check_test_classes,
+)
+"""Those of `COMMON` that take labels for classes, which other tasks do not."""
 
 SERIES: tuple[Check, ...] = (
     symptoms.check_clock,
@@ -100,12 +116,15 @@ class Audit:
         return "\n".join([*lines, ", ".join(counts)])
 
 
-def audit(data: Data, test: Data | None = None, **options: Any) -> Audit:
+def audit(
+    data: Data, test: Data | None = None, *, asked: Question | None = None, **options: Any
+) -> Audit:
     """Look for trouble in data, and in how it relates to test data.
 
     Args:
         data: an address as `open_data` takes it, a data set, or windows.
         test: the same, for data that is meant to test a model trained on `data`.
+        asked: the task, where it is another than to tell classes apart, and its target.
         options: of `DataOptions`, when an address is given.
 
     Errors: what opening raises; a data set that opens is never refused here.
@@ -116,9 +135,17 @@ def audit(data: Data, test: Data | None = None, **options: Any) -> Audit:
     """
     evidence = gather(data, test, options)
     kind = evidence.windows.spec.kind
-    findings = [finding for check in CHECKS[kind] for finding in check(evidence)]
+    checks = CHECKS[kind]
+    if asked is not None:
+        checks = tuple(check for check in checks if check not in OF_CLASSES)
+    findings = [finding for check in checks for finding in check(evidence)]
+    if asked is not None and kind == "series":
+        findings += task_checks.check_task(evidence, asked)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Audit(_summary(evidence), tuple(findings))
+    found = _summary(evidence)
+    if asked is not None and asked.task != "anomaly":
+        del found["classes"]  # a label is a number then, or nothing
+    return Audit(found, tuple(findings))
 
 
 def gather(data: Data, test: Data | None, options: Mapping[str, Any]) -> Evidence:

@@ -1,0 +1,303 @@
+"""Checks of data for one task: what a forecast, an estimate or an alarm could go wrong by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from edgegraft.data.finding import Evidence, Finding
+from edgegraft.data.question import (
+    REMAINING,
+    Question,
+    label_numbers,
+    targets_of,
+)
+from edgegraft.data.season import Season, seasons
+from edgegraft.data.target_image import BLOCKS, counts_samples, image_of, told_by_time
+from edgegraft.data.unit_checks import check_ends, check_normal, check_units, said_time
+from edgegraft_edge.errors import nearest
+from edgegraft_edge.signal import Array
+
+UNEVEN, VERY_UNEVEN = 0.02, 0.25
+STILL = 0.95
+"""Share of equal values from which a target hardly moves."""
+TOLD = 0.5
+"""Share of the variance that time alone tells from which a random split flatters."""
+MAX_SAMPLES = 20_000
+MAX_RECORDINGS = 20
+
+
+TaskCheck = Callable[[Evidence, Question], Iterator[Finding]]
+
+
+def check_target(evidence: Evidence, asked: Question) -> Iterator[Finding]:
+    """Whether there is a target at all: the channel, or numbers in the column of the label."""
+    names = [channel.name for channel in evidence.dataset.channels]
+    for name in (*asked.target, *asked.known):
+        if name != REMAINING and name not in names and names:
+            code = "covariate-missing" if name in asked.known else "target-missing"
+            yield Finding(
+                code,
+                "trouble",
+                f"channel {name!r} is not in the data",
+                nearest(name, names),
+            )
+    if asked.task == "regression" and not asked.target:
+        count, bad = label_numbers(evidence)
+        if not count:
+            first = f", the first is {bad[0]!r}" if bad else ""
+            yield Finding(
+                "target-missing",
+                "trouble",
+                f"no label is a number{first}",
+                "target=CHANNEL, target='remaining' for run-to-failure data, or label=COLUMN",
+            )
+        elif bad:
+            yield Finding(
+                "target-text",
+                "warning",
+                f"{len(bad)} labels are no numbers, the first is {bad[0]!r}",
+                "they count as unknown",
+            )
+
+
+def check_length(evidence: Evidence, asked: Question) -> Iterator[Finding]:
+    """Series that are shorter than what is seen and asked of them."""
+    need = asked.context + asked.horizon
+    pieces = [(name, values.shape[1]) for name, _, values in evidence.pieces]
+    if not need or not pieces or evidence.dataset.ready is not None:
+        return
+    short = [(name, length) for name, length in pieces if length < need]
+    if short:
+        name, length = min(short, key=lambda item: item[1])
+        what = f"{asked.context} samples of context and {asked.horizon} ahead"
+        yield Finding(
+            "series-short",
+            "trouble" if len(short) == len(pieces) else "warning",
+            f"{len(short)} of {len(pieces)} series hold less than {what}, {name} only {length}",
+            f"a context of at most {max(1, max(length for _, length in pieces) - asked.horizon)}, "
+            "a nearer horizon, or gap='interpolate' if gaps cut them",
+        )
+
+
+def check_times(evidence: Evidence, asked: Question) -> Iterator[Finding]:
+    """Time stamps that are not even: a step ahead is then no fixed time ahead."""
+    jitter = {
+        step.recording: float(step.values["jitter"])
+        for step in evidence.dataset.log
+        if step.name == "rate" and step.values["jitter"] > UNEVEN
+    }
+    if jitter:
+        worst = max(jitter, key=lambda name: jitter[name])
+        yield Finding(
+            "times-irregular",
+            "trouble" if jitter[worst] > VERY_UNEVEN else "warning",
+            f"the steps between samples differ by {jitter[worst]:.0%} and more in {worst} "
+            f"({len(jitter)} recordings in all); they were put on an even grid",
+            "rate_hz=... for a coarser grid, or samples on a timer",
+        )
+
+
+def check_still(evidence: Evidence, asked: Question) -> Iterator[Finding]:
+    """Series that never move, and targets that hardly do."""
+    for name, series in targets_of(evidence, asked).items():
+        joined = np.concatenate(series)
+        joined = joined[np.isfinite(joined)]
+        if not len(joined):
+            continue
+        if np.ptp(joined) == 0:
+            yield Finding(
+                "target-constant",
+                "trouble",
+                f"{name} is {joined[0]:g} everywhere",
+                "there is nothing to estimate; check the sensor or name another target",
+            )
+            continue
+        stuck = sum(len(each) >= 16 and np.ptp(each[np.isfinite(each)]) == 0 for each in series)
+        if stuck:
+            yield Finding(
+                "target-stuck",
+                "warning",
+                f"{name} never moves in {stuck} of {len(series)} recordings",
+                "leave these out: errors of none there hide errors elsewhere",
+            )
+        _, counts = np.unique(joined, return_counts=True)
+        share = counts.max() / len(joined)
+        if share > STILL:
+            yield Finding(
+                "target-near-constant",
+                "warning",
+                f"{share:.1%} of {name} is one value",
+                "go by the moments when it moves: anomaly or classification may be the task",
+            )
+
+
+def check_seasons(evidence: Evidence, asked: Question) -> Iterator[Finding]:
+    """Seasons of the targets: how long they are, and whether the context holds one."""
+    rate_hz = evidence.dataset.rate_hz
+    found: dict[Season, list[str]] = {}
+    for name, series in targets_of(evidence, asked).items():
+        longest = max(series, key=len)
+        for season in seasons(longest, rate_hz if rate_hz != 1.0 else 0.0):
+            same = next((old for old in found if old.samples == season.samples), season)
+            found.setdefault(same, []).append(name)
+    if not found or evidence.dataset.ready is not None:
+        return
+    season, names = max(found.items(), key=lambda item: (len(item[1]), item[0].strength))
+    others = [_span(each, rate_hz) for each in found if each is not season]
+    text = f"{_listed(names)} repeat every {_span(season, rate_hz)}"
+    if others:
+        text += f"; others every {', '.join(others[:3])}"
+    yield Finding(
+        "seasonality",
+        "note",
+        f"{text} (strength {season.strength:.2f})",
+        f"season={season.samples} for the control, a context of at least {2 * season.samples} "
+        "samples, folds that hold whole seasons",
+    )
+    if 0 < asked.context < season.samples:
+        yield Finding(
+            "season-beyond-context",
+            "warning",
+            f"a context of {asked.context} samples is less than the season of {season.samples}",
+            f"context={2 * season.samples}, or calendar channels: derive=hour,weekday",
+        )
+    longest_n = max(values.shape[1] for _, _, values in evidence.pieces)
+    if asked.task == "anomaly" and longest_n < 3 * season.samples:
+        yield Finding(
+            "season-seldom-seen",
+            "warning",
+            f"fewer than three seasons of {_span(season, rate_hz)} were recorded",
+            "what is rare in a season is then taken for an anomaly: record more normal time",
+        )
+
+
+def check_trend(evidence: Evidence, asked: Question) -> Iterator[Finding]:
+    """Targets that time alone tells, which a random split would give away; channels that count."""
+    if evidence.dataset.ready is not None:
+        return
+    told = {}
+    if REMAINING not in asked.target:
+        for name, series in targets_of(evidence, asked).items():
+            shares = [told_by_time(each) for each in series if len(each) >= 4 * BLOCKS]
+            if shares and float(np.median(shares)) > TOLD:
+                told[name] = float(np.median(shares))
+    if told:
+        name = max(told, key=lambda each: told[each])
+        yield Finding(
+            "trend-leak",
+            "warning",
+            f"the position in time alone tells {told[name]:.0%} of {name}"
+            + (f" and much of {len(told) - 1} more" if len(told) > 1 else ""),
+            "split by time (folds by rolling origin) or by whole units; a random split leaks",
+        )
+    counting = [
+        channel.name
+        for place, channel in enumerate(evidence.dataset.channels)
+        if channel.name not in asked.target
+        and counts_samples([v[place] for _, _, v in evidence.pieces[:MAX_RECORDINGS]])
+    ]
+    if counting:
+        yield Finding(
+            "channel-counts",
+            "trouble" if REMAINING in asked.target or asked.task == "regression" else "warning",
+            f"{_listed(counting)} only count samples",
+            "leave them out with channels=...: a model learns how old the recording is, not its "
+            "state; derive=age says so on purpose",
+        )
+
+
+def check_leakage(evidence: Evidence, asked: Question) -> Iterator[Finding]:
+    """Channels that are the target itself, an image of it, or know it ahead of time."""
+    channels = [channel.name for channel in evidence.dataset.channels]
+    for name, series in targets_of(evidence, asked).items():
+        for place, channel in enumerate(channels):
+            if channel == name or channel in asked.known or (channel in asked.target):
+                continue
+            pairs = [
+                (truth[:MAX_SAMPLES], values[place][:MAX_SAMPLES])
+                for truth, (_, _, values) in zip(series, evidence.pieces, strict=True)
+                if len(truth) >= 32
+            ][:MAX_RECORDINGS]
+            shift = image_of(pairs)
+            if shift is None or (asked.task == "forecasting" and shift == 0):
+                if shift == 0 and place > channels.index(name):
+                    yield Finding(
+                        "channel-copied",
+                        "note",
+                        f"channel {channel!r} is {name} in another scale",
+                        "one of them is enough",
+                    )
+                continue
+            when = "at the same time" if shift == 0 else (
+                f"{abs(shift)} samples {'ahead' if shift > 0 else 'later'}"
+            )  # fmt: skip
+            yield Finding(
+                "target-leakage",
+                "warning" if shift < 0 else "trouble",
+                f"channel {channel!r} shows {name} {when}",
+                f"leave {channel!r} out with channels=...: where the model runs it will not be "
+                "known" + ("" if shift <= 0 else ", unless it is a forecast itself: known=..."),
+            )
+        yield from _sum_of_others(evidence, name, series, asked)
+
+
+def _sum_of_others(
+    evidence: Evidence, name: str, series: list[Array], asked: Question
+) -> Iterator[Finding]:
+    """A target that several channels add up to, exactly."""
+    if asked.task != "regression" or evidence.dataset.ready is not None:
+        return
+    places = [place for place, channel in enumerate(evidence.dataset.channels)
+              if channel.name not in (name, *asked.known)]  # fmt: skip
+    x = np.concatenate([values[places, :MAX_SAMPLES] for _, _, values in evidence.pieces], axis=1)
+    y = np.concatenate([each[:MAX_SAMPLES] for each in series])
+    x, y = x[:, :: max(1, len(y) // MAX_SAMPLES)], y[:: max(1, len(y) // MAX_SAMPLES)]
+    good = np.isfinite(x).all(axis=0) & np.isfinite(y)
+    if good.sum() < 10 * (len(places) + 1) or len(places) < 2 or np.ptp(y[good]) == 0:
+        return
+    design = np.concatenate([x[:, good].T.astype(np.float64), np.ones((int(good.sum()), 1))], 1)
+    design[:, :-1] = (design[:, :-1] - design[:, :-1].mean(axis=0)) / (
+        design[:, :-1].std(axis=0) + 1e-12
+    )
+    rest = y[good] - design @ np.linalg.lstsq(design, y[good], rcond=None)[0]
+    if rest.var() < 1e-6 * y[good].var():
+        yield Finding(
+            "target-computed",
+            "warning",
+            f"{name} is a weighted sum of other channels, exactly",
+            "if it is computed from them there is nothing to learn; else it is a good sensor",
+        )
+
+
+# -- in words
+
+
+def _span(season: Season, rate_hz: float) -> str:
+    samples = f"{season.samples} samples"
+    return (
+        samples if rate_hz in (0.0, 1.0) else f"{samples} ({said_time(season.samples / rate_hz)})"
+    )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
+
+
+_ALWAYS = (check_target, check_length, check_times, check_still)
+TASK_CHECKS: Mapping[str, tuple[TaskCheck, ...]] = MappingProxyType(
+    {
+        "forecasting": (*_ALWAYS, check_seasons, check_trend, check_leakage),
+        "regression": (*_ALWAYS, check_units, check_ends, check_trend, check_leakage),
+        "anomaly": (check_length, check_times, check_still, check_seasons, check_normal),
+    }
+)
+
+
+def check_task(evidence: Evidence, asked: Question) -> Iterator[Finding]:
+    """All findings of one task."""
+    for check in TASK_CHECKS[asked.task]:
+        yield from check(evidence, asked)
