@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from edgegraft import catalog
-from edgegraft.adapt.strategy import build_strategy
+from edgegraft.adapt.strategy import build_strategy, tasks_of
+from edgegraft.plan import ESTIMATING as LINES
 from edgegraft.tasks.anomaly import Anomaly
 from edgegraft.tasks.classification import Classification
 from edgegraft.testing import (
     check_backbone,
     check_backend,
+    check_estimating_task,
+    check_estimator,
     check_exporter,
     check_source,
     check_step,
@@ -69,8 +72,27 @@ def test_step_keeps_the_contract(name):
     check_step(catalog.find("steps", name))
 
 
-NORMAL_ONLY = ("distance", "patch-memory")
-STRATEGIES = [name for name in catalog.names("strategies") if name not in NORMAL_ONLY]
+def made_for(task):
+    """Names of the strategies that are made for a task."""
+    return [name for name in catalog.names("strategies") if task in tasks_of(name)]
+
+
+STRATEGIES = made_for("classification")
+ESTIMATING = [name for name in catalog.names("tasks") if name in LINES]
+NOT_LEARNED: dict[str, str] = {}
+"""Controls that learn nothing of the kind, with what they do instead."""
+
+
+@pytest.mark.parametrize(
+    ("task", "name"), [(task, name) for task in ESTIMATING for name in made_for(task)]
+)
+def test_estimator_keeps_the_contract(task, name):
+    named = {line[1]: line[0] for line in (*LINES[task].candidates, *LINES[task].controls)}
+    backbone = load_backbone(named.get(name, "raw") or "statistics")
+    leave_out = {"learns": NOT_LEARNED[name]} if name in NOT_LEARNED else {}
+    check_estimator(
+        build_strategy(name), backbone, catalog.find("tasks", task)(), leave_out=leave_out
+    )
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -122,6 +144,9 @@ TASK_OPTIONS = {"anomaly": {"normal": "rest"}}
 
 @pytest.mark.parametrize("name", catalog.names("tasks"))
 def test_task_keeps_the_contract(name):
+    if name in ESTIMATING:
+        check_estimating_task(catalog.find("tasks", name)())
+        return
     two = {"classes": "two classes whatever the labels are, which test_adapt_normality tries"}
     task = catalog.find("tasks", name)(**TASK_OPTIONS.get(name, {}))
     check_task(task, leave_out=two if name == "anomaly" else {})

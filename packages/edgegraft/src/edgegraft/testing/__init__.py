@@ -16,6 +16,12 @@ A check that cannot hold for a good reason is left out by name, with the reason 
 from __future__ import annotations
 
 from edgegraft.testing.backbones import BACKBONE_CHECKS, check_backbone
+from edgegraft.testing.estimates import (
+    ESTIMATING_TASK_CHECKS,
+    ESTIMATOR_CHECKS,
+    check_estimating_task,
+    check_estimator,
+)
 from edgegraft.testing.ground import assert_agrees
 from edgegraft.testing.runtimes import (
     BACKEND_CHECKS,
@@ -26,6 +32,7 @@ from edgegraft.testing.runtimes import (
 from edgegraft.testing.samples import (
     sample_pictures,
     sample_sentences,
+    sample_series,
     sample_sounds,
     sample_windows,
 )
@@ -38,6 +45,8 @@ from edgegraft.testing.tasks import TASK_CHECKS, check_task
 __all__ = [
     "BACKBONE_CHECKS",
     "BACKEND_CHECKS",
+    "ESTIMATING_TASK_CHECKS",
+    "ESTIMATOR_CHECKS",
     "EXPORTER_CHECKS",
     "REFUSED",
     "SOURCE_CHECKS",
@@ -48,6 +57,8 @@ __all__ = [
     "assert_agrees",
     "check_backbone",
     "check_backend",
+    "check_estimating_task",
+    "check_estimator",
     "check_exporter",
     "check_exports",
     "check_source",
@@ -56,6 +67,7 @@ __all__ = [
     "check_task",
     "sample_pictures",
     "sample_sentences",
+    "sample_series",
     "sample_sounds",
     "sample_windows",
 ]

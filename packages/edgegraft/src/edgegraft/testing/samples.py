@@ -125,6 +125,47 @@ def sample_sentences(n_bytes: int = 96, n_per_class: int = 4, *, seed: int = 0) 
     return _labelled(spec.pack(texts), code, spec)
 
 
+def sample_series(
+    n_channels: int = 2, n_timepoints: int = 72, n_per_recording: int = 30, *, seed: int = 0
+) -> Windows:
+    """Overlapping windows of three recordings of seasonal series; labels are numbers as text.
+
+    A season has twelve samples; its strength drifts within a recording, and the label is that
+    strength at the end of a window, so it can be told from the window. Groups are the recordings.
+
+    >>> windows = sample_series()
+    >>> windows.x.shape, sorted(set(windows.groups.tolist()))
+    ((90, 2, 72), ['m0', 'm1', 'm2'])
+    """
+    rng = np.random.default_rng(seed)
+    x, y, numbers, starts = [], [], [], []
+    length = n_timepoints + 6 * (n_per_recording - 1)
+    time = np.arange(length)
+    for number in range(3):
+        strength = 2 + np.sin(2 * np.pi * (time / length + rng.uniform()))
+        phase = np.arange(n_channels)[:, None] * 0.7 + 2 * np.pi * number / 3
+        season = strength * np.sin(2 * np.pi * time / 12 + phase)
+        values = 5 * number + season + 0.2 * rng.normal(size=(n_channels, length))
+        for start in range(0, length - n_timepoints + 1, 6):
+            x.append(values[:, start : start + n_timepoints])
+            y.append(f"{strength[start + n_timepoints - 1]:.4f}")
+            numbers.append(number)
+            starts.append(start)
+    names = tuple(f"m{number}" for number in range(3))
+    spec = WindowSpec(
+        float(n_timepoints), 6.0, 1.0, tuple(Channel(f"c{index}") for index in range(n_channels))
+    )
+    return Windows(
+        np.array(x, dtype=np.float32),
+        np.array(y),
+        np.array([names[number] for number in numbers]),
+        spec,
+        np.array(numbers, dtype=np.int64),
+        np.array(starts, dtype=np.int64),
+        names,
+    )
+
+
 def _labelled(x: Array, code: Array, spec: Spec) -> Windows:
     words = np.array(["walk", "rest", "spin"])
     groups = np.array([f"g{index // 3 % 4}" for index in range(len(code))])

@@ -55,12 +55,17 @@ class _Trial:
         return self.strategy.adapt(self.backbone, train, self.task, seed=0)
 
 
-def _options(trial: _Trial) -> None:
-    assert_frozen(trial.strategy)
-    for option in dataclasses.fields(trial.strategy):  # type: ignore[arg-type]
+def has_help(strategy: Strategy) -> None:
+    """Assert that a strategy is frozen and that each option has a default and a help sentence."""
+    assert_frozen(strategy)
+    for option in dataclasses.fields(strategy):  # type: ignore[arg-type]
         has_default = (option.default, option.default_factory) != (dataclasses.MISSING,) * 2
         assert has_default, f"option {option.name} has no default"
         assert option.metadata.get("help"), f"option {option.name} has no help sentence"
+
+
+def _options(trial: _Trial) -> None:
+    has_help(trial.strategy)
 
 
 def _learns(trial: _Trial) -> None:
