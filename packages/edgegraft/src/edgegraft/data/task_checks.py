@@ -14,7 +14,7 @@ from edgegraft.data.question import (
     label_numbers,
     targets_of,
 )
-from edgegraft.data.season import Season, seasons
+from edgegraft.data.recurrence import Season, seasons
 from edgegraft.data.target_image import BLOCKS, counts_samples, image_of, told_by_time
 from edgegraft.data.unit_checks import check_ends, check_normal, check_units, said_time
 from edgegraft_edge.errors import nearest
