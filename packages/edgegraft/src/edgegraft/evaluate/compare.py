@@ -210,7 +210,8 @@ def intervals_of(table: OutOfFold, windows: Windows, task: Task) -> Mapping[str,
     """Bootstrap intervals of all metrics of a row, drawn over groups where these are known."""
     kept = windows.take(table.tested)
     truth = task.truth(kept, task.classes(windows))
-    return intervals(task.metrics, table.probabilities[table.tested], truth, units_of(kept)[1])
+    _, units = units_of(kept, task.outputs)
+    return intervals(task.metrics, table.probabilities[table.tested], truth, units)
 
 
 def as_row(table: OutOfFold | None, row: Row, windows: Windows, task: Task) -> dict[str, Any]:

@@ -6,12 +6,17 @@ import difflib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from edgegraft.adapt.adapted import Predictor
 from edgegraft.evaluate.bootstrap import intervals
+from edgegraft.evaluate.estimated import EstimateEvaluation, evaluate_estimates
+from edgegraft.evaluate.units import FEW_UNITS as FEW_UNITS
+from edgegraft.evaluate.units import Unit as Unit
+from edgegraft.evaluate.units import units_of as units_of
+from edgegraft.evaluate.units import warnings_of
 from edgegraft.tasks.classification import Classification
 from edgegraft.tasks.metrics import (
     CalibrationBin,
@@ -26,10 +31,7 @@ from edgegraft.tasks.task import Task
 from edgegraft_edge.errors import DataError, ModelError
 from edgegraft_edge.signal import Array, Windows
 
-Unit = Literal["group", "recording", "window"]
 LEVEL = 0.95
-FEW_UNITS = 5
-"""Below this the bootstrap covers too little: with 3 units 0.80 where 0.95 was asked for."""
 GROUP_METRICS = {"accuracy": accuracy, "macro_f1": macro_f1, "log_loss": log_loss}
 
 
@@ -98,11 +100,13 @@ class Evaluation:
 
 def evaluate(
     predictor: Predictor, windows: Windows, task: Task | None = None, *, seed: int = 0
-) -> Evaluation:
+) -> Evaluation | EstimateEvaluation:
     """Score anything with `predict` on the labelled windows; unlabelled ones are left out.
 
+    A task that estimates must be given, bound as it was in training.
+
     Errors: `DataError` ``labels-missing`` or ``labels-unknown``, `ModelError`
-    ``probabilities-shape`` or ``probabilities-nan``.
+    ``probabilities-shape`` or ``probabilities-nan``, and of estimates as `evaluate_estimates`.
     """
     windows = _labelled(windows)
     start = time.perf_counter()
@@ -127,8 +131,10 @@ def evaluate_probabilities(
     seconds: float = float("nan"),
     n_resamples: int = 1000,
     seed: int = 0,
-) -> Evaluation:
+) -> Evaluation | EstimateEvaluation:
     """Score probabilities (n_windows, n_classes) that are there already, e.g. out of fold.
+
+    Of a task that estimates they are its estimates (n_windows, n_columns).
 
     >>> windows = Windows.of(np.zeros((4, 1, 8)), y=["sit", "walk", "walk", ""])
     >>> p = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.5, 0.5]])
@@ -137,6 +143,10 @@ def evaluate_probabilities(
     (3, 0.667, ((1, 0), (1, 1)))
     """
     task = task or Classification()
+    if task.outputs is not None:
+        return evaluate_estimates(
+            probabilities, windows, task, seconds=seconds, n_resamples=n_resamples, seed=seed
+        )
     classes = tuple(classes)
     probabilities = np.asarray(probabilities)
     _check_probabilities(probabilities, len(windows), classes)
@@ -186,7 +196,7 @@ def evaluate_probabilities(
         per_group=_per_group(probabilities, codes, windows.groups),
         calibration=calibration_bins(probabilities, codes),
         seconds=seconds,
-        warnings=(*_label_warnings(windows, classes, unknown), *_unit_warnings(unit, units)),
+        warnings=(*_label_warnings(windows, classes, unknown), *warnings_of(unit, units)),
     )
 
 
@@ -223,16 +233,6 @@ def _check_probabilities(
         )
 
 
-def units_of(windows: Windows) -> tuple[Unit, Array]:
-    """The largest units that are known: groups, else recordings, else windows."""
-    if windows.has_groups:
-        return "group", windows.groups
-    n_recordings = len(set(windows.recording.tolist()))
-    if 1 < n_recordings < len(windows):
-        return "recording", windows.recording
-    return "window", np.arange(len(windows))
-
-
 def _per_group(probabilities: Array, codes: Array, groups: Array) -> dict[str, Mapping[str, float]]:
     found: dict[str, Mapping[str, float]] = {}
     for group in sorted({str(name) for name in groups} - {""}):
@@ -260,13 +260,6 @@ def _label_warnings(
     if absent:
         found.append(f"No window of the classes {_some(absent)}: nothing was measured for them.")
     return found
-
-
-def _unit_warnings(unit: Unit, units: Array) -> list[str]:
-    n_units = len(set(units.tolist()))
-    if n_units >= FEW_UNITS:
-        return []
-    return [f"Only {n_units} {unit}{'s' * (n_units != 1)}: intervals from so few are too narrow."]
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:

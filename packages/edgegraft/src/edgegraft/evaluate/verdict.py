@@ -91,7 +91,7 @@ def compare(
     """
     tested = np.isfinite(first).all(axis=1) & np.isfinite(second).all(axis=1)
     truth = task.truth(windows, task.classes(windows))[tested]
-    unit, units = units_of(windows.take(tested))
+    unit, units = units_of(windows.take(tested), task.outputs)
     paired = _paired(task.metrics[task.primary], first.shape[1], truth)
     both = np.concatenate([first, second], axis=1)[tested]
     mean = paired(both, truth)
