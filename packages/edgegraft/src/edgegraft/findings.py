@@ -18,6 +18,7 @@ from edgegraft.adapt.strategy import Watch
 from edgegraft.data.domains import joined, pool_of, sources_of
 from edgegraft.data.split import Fold
 from edgegraft.evaluate.compare import OutOfFold, Row, as_row, columns_of
+from edgegraft.evaluate.estimated import EstimateEvaluation
 from edgegraft.evaluate.evaluation import Evaluation
 from edgegraft.evaluate.negative import POOL, SourceEffect, effects, summed_up
 from edgegraft.evaluate.verdict import Verdict
@@ -137,7 +138,7 @@ class Findings:
     verdict: Verdict
     adapted: Adapted
     bundle: Bundle
-    evaluation: Evaluation | None
+    evaluation: Evaluation | EstimateEvaluation | None
     scored_on: str
     curve: list[dict[str, Any]]
     training: Mapping[str, list[Mapping[str, Any]]]

@@ -74,7 +74,7 @@ def open_inputs(
     """
     _check_asked(task, unlabelled, sources, test, transductive)
     data = opened(data, options)
-    everything = _cut(data, task)
+    everything = cut(data, task)
     task = task.bound(everything)
     everything = task.relabelled(everything)
     rows = _rows(everything, task, labels_per_class, seed, bool(sources))
@@ -150,7 +150,7 @@ def open_windows(
     return found.windows()
 
 
-def _cut(data: Any, task: Task) -> Windows:
+def cut(data: Any, task: Task) -> Windows:
     """Windows as the task cuts them; those that are there already are as they are."""
     return data if isinstance(data, Windows) else task.windows(data)
 
@@ -294,7 +294,7 @@ def _around(
             found = (
                 open_windows(data, kept, spec)
                 if task.outputs is None
-                else task.relabelled(_cut(opened(data, kept), task))
+                else task.relabelled(cut(opened(data, kept), task))
             )
         except DataError as error:
             first = first or error
@@ -317,7 +317,7 @@ def _tested(windows: Windows, given: Any, task: Task) -> Windows | None:
     if given is None:
         return None
     estimates = task.outputs is not None
-    tested = task.relabelled(_cut(given, task)) if estimates else open_windows(given)
+    tested = task.relabelled(cut(given, task)) if estimates else open_windows(given)
     x = bind_windows(windows.spec, tested)
     if x.shape[1:] != windows.x.shape[1:]:
         raise DataError.of(

@@ -24,6 +24,7 @@ from edgegraft.data.source import telling
 from edgegraft.data.split import Fold, few_shot
 from edgegraft.evaluate.compare import Row, compute, cross_validate
 from edgegraft.evaluate.curve import learning_curve
+from edgegraft.evaluate.estimated import EstimateEvaluation
 from edgegraft.evaluate.evaluation import Evaluation, evaluate_probabilities
 from edgegraft.evaluate.evaluation import evaluate as evaluate_predictor
 from edgegraft.evaluate.out_of_scope import decision_of
@@ -34,8 +35,10 @@ from edgegraft.inputs import (
     Data,
     Inputs,
     Sources,
+    cut,
     named_sources,
     open_inputs,
+    opened,
     place_of,
     typical,
 )
@@ -56,7 +59,7 @@ from edgegraft.plan import (
 from edgegraft.recipe import Recipe
 from edgegraft.shipping import CALIBRATION, MODEL, load
 from edgegraft.tasks.classification import Classification
-from edgegraft.tasks.task import Task
+from edgegraft.tasks.task import Task, as_lineage, task_of
 from edgegraft.workspace import Workspace, writing
 from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge import __version__, bundle
@@ -234,6 +237,7 @@ def adapt(
     adapted = shipped.strategy.adapt(
         shipped.backbone, inputs.everything, task, seed=seed, watch=watch
     )
+    adapted = replace(adapted, lineage={**adapted.lineage, **as_lineage(task)})
     evaluation, scored_on = _score(adapted, shipped, compared, inputs.tested, seed)
 
     watch("stage", {"name": "report"})
@@ -264,11 +268,22 @@ def adapt(
 
 
 @threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
-def evaluate(model: Any, data: Data, **data_options: Any) -> Evaluation:
-    """Score a run, a bundle (path or value) or any predictor on labelled data."""
+def evaluate(model: Any, data: Data, **data_options: Any) -> Evaluation | EstimateEvaluation:
+    """Score a run, a bundle (path or value) or any predictor on labelled data.
+
+    A model of another task than classification is scored as its own task says, which travels in
+    its lineage: a forecast against what followed, a soft sensor against the channel.
+    """
     predictor = model if hasattr(model, "predict") else load(model)
+    task = task_of(predictor)
+    if task is not None and task.outputs is not None:
+        windows = task.relabelled(cut(opened(data, data_options), task))
+        return evaluate_predictor(predictor, windows, task)
     spec = getattr(predictor, "spec", None)
-    return evaluate_predictor(predictor, open_windows(data, data_options, spec))
+    windows = open_windows(data, data_options, spec)
+    return evaluate_predictor(
+        predictor, windows if task is None else task.relabelled(windows), task
+    )
 
 
 @threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
@@ -388,7 +403,7 @@ def _compare(
 
 def _score(
     adapted: Adapted, shipped: Row, compared: Comparison, tested: Windows | None, seed: int
-) -> tuple[Evaluation | None, str]:
+) -> tuple[Evaluation | EstimateEvaluation | None, str]:
     """Scores on test data if there is any, else out of fold, else none; and on which."""
     task, table = compared.task, compared.table_of(shipped)
     if tested is not None:
