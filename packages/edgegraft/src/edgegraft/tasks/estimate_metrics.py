@@ -115,7 +115,7 @@ def _explained(parts: Callable[[Array, Array], tuple[Array, Array, Array]], poin
         spread = (sums[..., 2] - sums[..., 1] ** 2 / count).sum(axis=-1)
         missed = sums[..., 0].sum(axis=-1)
         out = np.full(np.shape(spread), np.nan)
-        return np.asarray(1 - np.divide(missed, spread, out=1 - out, where=spread > 1e-12))
+        return np.asarray(1 - np.divide(missed, spread, out=out, where=spread > 1e-12))
 
     return Tallied("r2", "higher", tally, finish)
 
