@@ -95,12 +95,15 @@ def compress(
             "the run that it was made from",
         )
     recipe = _recipe(run)
-    if recipe is not None and recipe.task != "classification":
+    task = "estimation" if source.outputs is not None else recipe.task if recipe else ""
+    if task not in ("", "classification"):
         raise OptionError.of(
             "compress-task",
-            f"a model of the task {recipe.task}",
+            f"a model of the task {task}",
             "students are taught classes here",
-            "edgegraft export --precision int8, which needs no training",
+            "the model as it is"
+            if source.outputs is not None
+            else "edgegraft export --precision int8, which needs no training",
         )
     if out is not None and Path(fspath(out)).resolve() == _place(run):
         raise OptionError.of(

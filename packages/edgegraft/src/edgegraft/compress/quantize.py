@@ -263,8 +263,16 @@ def quantized_bundle(
     Returns: an unsigned bundle without models of other runtimes; its expected probabilities are
     those of the integer program.
 
-    Errors: as `quantize_program`; `ModelError` "int8-nothing" where no operation can be int8.
+    Errors: as `quantize_program`; `ModelError` "int8-nothing" where no operation can be int8,
+    "int8-estimates" of a model that estimates numbers.
     """
+    if bundle.outputs is not None:
+        raise ModelError.of(
+            "int8-estimates",
+            f"a model that estimates {', '.join(bundle.outputs.names[:5])}",
+            "256 steps are too coarse for numbers and their intervals",
+            "precision float: such models are small",
+        )
     windows = bundle.golden if calibration is None else evenly(calibration, options.windows)
     readers, rest = split(bundle.program)
     found = quantize_program(rest, windows if readers is None else readers.run(windows), options)
