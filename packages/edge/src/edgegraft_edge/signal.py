@@ -305,7 +305,8 @@ class Windows:
     def labelled(self) -> Array:
         """Bool (n_windows,): which windows carry a label, or at least one known target."""
         if self.y.dtype.kind == "f":
-            return np.asarray(np.isfinite(self.y).reshape(len(self), -1).any(axis=1))
+            known = np.isfinite(self.y)
+            return np.asarray(known if known.ndim == 1 else known.any(axis=1))
         return np.asarray(self.y != UNLABELLED)
 
     @property
