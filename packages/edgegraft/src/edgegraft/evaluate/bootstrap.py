@@ -81,20 +81,40 @@ def _resamples(n_units: int, n_resamples: int, seed: int) -> Iterator[Array]:
 
 
 class _UnitSums:
-    """Terms of metrics summed within units; metrics with the same terms share them."""
+    """Terms of metrics summed within units; metrics with the same terms share them.
+
+    Wide tables, as those of forecasts, are tallied a piece at a time.
+    """
 
     def __init__(self, probabilities: Array, codes: Array, unit: Array):
         order = np.argsort(unit, kind="stable")
-        self._probabilities = np.asarray(probabilities, dtype=np.float64)[order]
+        self._probabilities = np.asarray(probabilities)[order]
         self._codes = np.asarray(codes)[order]
-        self._starts = np.searchsorted(unit[order], np.arange(int(unit.max()) + 1))
+        self._unit = unit[order]
+        self._starts = np.searchsorted(self._unit, np.arange(int(unit.max()) + 1))
         self._known: dict[Callable[[Array, Array], Array], Array] = {}
 
     def of(self, metric: Tallied) -> Array:
         if metric.tally not in self._known:
-            terms = metric.tally(self._probabilities, self._codes)
-            self._known[metric.tally] = np.add.reduceat(terms, self._starts, axis=0)
+            self._known[metric.tally] = self._sums(metric)
         return self._known[metric.tally]
+
+    def _sums(self, metric: Tallied) -> Array:
+        n_windows = len(self._unit)
+        rows = max(1, CELLS // self._probabilities.shape[1])
+        if rows >= n_windows:
+            return np.asarray(np.add.reduceat(self._terms(metric, slice(None)), self._starts))
+        total: Array | None = None
+        for first in range(0, n_windows, rows):
+            terms = self._terms(metric, slice(first, first + rows))
+            if total is None:
+                total = np.zeros((len(self._starts), *terms.shape[1:]))
+            np.add.at(total, self._unit[first : first + rows], terms)
+        assert total is not None
+        return total
+
+    def _terms(self, metric: Tallied, part: slice) -> Array:
+        return metric.tally(self._probabilities[part].astype(np.float64), self._codes[part])
 
 
 def _slowly(

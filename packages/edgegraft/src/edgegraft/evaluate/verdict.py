@@ -22,7 +22,7 @@ import numpy as np
 from edgegraft.evaluate.bootstrap import intervals
 from edgegraft.evaluate.compare import OutOfFold, Row
 from edgegraft.evaluate.evaluation import units_of
-from edgegraft.evaluate.wording import listed, metric_name
+from edgegraft.evaluate.wording import SHARES, UNITS, figure, listed, metric_name
 from edgegraft.tasks.metrics import Tallied, log_loss
 from edgegraft.tasks.task import Metric, Task
 from edgegraft_edge.signal import Array, Windows
@@ -71,6 +71,7 @@ class Verdict:
             "reference": _named(self.reference),
             "difference": asdict(self.difference) if self.difference else None,
             "because": self.because,
+            "transferred": bool(self.candidate and self.candidate.transfers),
         }
 
 
@@ -212,10 +213,11 @@ def _ship(
             seed=seed,
         )
         if edge.low > 0:
+            mean, low, high = (_plain(end, edge.metric) for end in (edge.mean, edge.low, edge.high))
+            points = "points of " if edge.metric in SHARES else "in "
             return challenger.row, (
-                f"it beats {preferred.name} by {100 * edge.mean:.1f} points of "
-                f"{metric_name(edge.metric)} "
-                f"({100 * SHIP_LEVEL:.0f} % interval {100 * edge.low:.1f} to {100 * edge.high:.1f})"
+                f"it beats {preferred.name} by {mean} {points}{metric_name(edge.metric)} "
+                f"({100 * SHIP_LEVEL:.0f} % interval {low} to {high})"
             )
     return preferred, (
         "the first choice, and none did better"
@@ -271,16 +273,35 @@ def beside_labels(row: Row) -> str:
 def _sentence(candidate: Row, control: Row, difference: Difference) -> str:
     """The evidence, which an outcome stands before: "undecided: a/probe ..."."""
     level = f"{100 * difference.level:.0f} % interval"
-    points, low, high = (
-        f"{100 * value:+.1f}".replace("-0.0", "+0.0")
+    mean, low, high = (
+        _plain(value, difference.metric, sign=True)
         for value in (difference.mean, difference.low, difference.high)
     )
-    unit = difference.unit if difference.n_units == 1 else difference.unit + "s"
+    unit = difference.unit if difference.n_units == 1 else UNITS[difference.unit]
     basis = f"{difference.n_units} {unit}, {difference.n_folds} folds"
     if difference.n_units > 1:
         basis = f"{level} {low} to {high}, {basis}"
     transfer = "" if candidate.transfers else "no weights were pretrained: no transfer to judge; "
+    name = metric_name(difference.metric)
+    worth = f"{mean} points of {name}"
+    if difference.metric not in SHARES:
+        how = "better" if difference.mean >= 0 else "worse"
+        worth = f"{name} {how} by {_plain(abs(difference.mean), difference.metric)}"
     return (
         f"{transfer}{candidate.name} against the best control, {control.name}: "
-        f"{points} points of {metric_name(difference.metric)} ({basis}){beside_labels(candidate)}"
+        f"{worth} ({basis}){beside_labels(candidate)}"
     )
+
+
+def _plain(value: float, metric: str, sign: bool = False) -> str:
+    """A difference in a line of a terminal: points of a hundred for shares.
+
+    >>> _plain(0.031, "macro_f1"), _plain(-0.00004, "macro_f1", sign=True), _plain(1.234, "rmse")
+    ('3.1', '+0.0', '1.23')
+    """
+    if metric in SHARES:
+        text = f"{100 * value:+.1f}".replace("-0.0", "+0.0")
+    else:
+        text = f"{'+' if value >= 0 else ''}{figure(value)}"
+    text = text.replace("\u2212", "-").replace("\u202f", ",")
+    return text if sign else text.removeprefix("+")

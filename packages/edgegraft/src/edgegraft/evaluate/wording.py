@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from numbers import Real
 from typing import Any, NamedTuple
@@ -21,12 +21,44 @@ SHARES = frozenset(
         "recall",
         "f1",
         "calibration_error",
+        "coverage",
+        "vus_pr",
+        "auc_pr",
+        "range_f1",
+        "range_precision",
+        "range_recall",
     }
 )
 """Metrics that are shares of one, and read best as per cent."""
 
-FALLING = frozenset({"log_loss", "brier", "calibration_error"})
+ERRORS = ("rmse", "mae", "mse", "mase", "quantile_loss", "phm_score", "width")
+"""Of estimates; they have the scale of what is estimated, and no upper end."""
+
+FALLING = frozenset({"log_loss", "brier", "calibration_error", "delay_s", "false_alarms_per_day",
+                     *ERRORS})  # fmt: skip
 """Metrics that are better when lower."""
+
+IN_UNIT = frozenset({"rmse", "mae", "quantile_loss", "width"})
+"""Metrics that have the unit of what is estimated."""
+
+FIXED = frozenset({"log_loss", "brier"})
+"""Metrics near one, of which three places after the point are told."""
+
+COLUMNS = (
+    "macro_f1",
+    "accuracy",
+    "log_loss",
+    "vus_pr",
+    "range_f1",
+    "rmse",
+    "mae",
+    "mase",
+    "mse",
+    "quantile_loss",
+    "coverage",
+    "r2",
+)
+"""What tables show beside the metric that was gone by, first what says most."""
 
 NAMES = {
     "macro_f1": "macro F1",
@@ -35,8 +67,23 @@ NAMES = {
     "log_loss": "log loss",
     "brier": "Brier score",
     "r2": "R²",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "mse": "MSE",
+    "mase": "MASE",
+    "phm_score": "PHM score",
+    "vus_pr": "VUS-PR",
+    "auc_pr": "AUC-PR",
+    "range_f1": "range F1",
+    "delay_s": "delay",
+    "false_alarms_per_day": "false alarms a day",
 }
-UNITS = {"group": "groups", "recording": "recordings", "window": "windows"}
+UNITS = {
+    "group": "groups",
+    "recording": "recordings",
+    "block": "blocks of time",
+    "window": "windows",
+}
 
 
 def known(value: Any) -> float | None:
@@ -52,6 +99,37 @@ def metric_name(name: Any) -> str:
     ('macro F1', 'calibration error')
     """
     return NAMES.get(str(name), str(name).replace("_", " "))
+
+
+def columns(names: Iterable[str], primary: str = "", most: int = 4) -> list[str]:
+    """Of the metrics that are known, those to show: first what was gone by, then as `COLUMNS`.
+
+    >>> columns(["coverage", "mae", "mse", "rmse", "width"], "mse")
+    ['mse', 'rmse', 'mae', 'coverage']
+    """
+    known = set(names)
+    coverage = ["coverage"] if "coverage" in known else []
+    ranked = [name for name in COLUMNS if name in known and name not in (primary, *coverage)]
+    first = [primary] if primary in known else []
+    return [*first, *ranked][: most - len(coverage)] + coverage
+
+
+def figure(value: float) -> str:
+    """A number of any size with about three figures.
+
+    >>> figure(0.36754), figure(12.345), figure(-1234.5), figure(0.0)
+    ('0.368', '12.3', '−1\\u202f234', '0')
+    """
+    size = abs(value)
+    if size == 0 or 1e-3 <= size < 1:
+        text = f"{value:.3f}" if size else "0"
+    elif size < 1e-3:
+        text = f"{value:.2g}"
+    elif size < 100:
+        text = f"{value:.2f}" if size < 10 else f"{value:.1f}"
+    else:
+        text = f"{value:,.0f}".replace(",", "\u202f")
+    return _signed(text)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -80,7 +158,11 @@ def score(value: Any, metric: str = "accuracy") -> str:
     number = known(value)
     if number is None:
         return MISSING
-    return f"{100 * number:.1f}\u00a0%" if metric in SHARES else _signed(f"{number:.3f}")
+    if metric in SHARES:
+        return f"{100 * number:.1f}\u00a0%"
+    if metric == "delay_s":
+        return duration(number)
+    return _signed(f"{number:.3f}") if metric in FIXED else figure(number)
 
 
 def span(ends: Any, metric: str = "accuracy") -> str:
@@ -105,7 +187,11 @@ def difference(value: Any, metric: str = "accuracy") -> str:
     number = known(value)
     if number is None:
         return MISSING
-    return _signed(f"{100 * number:+.1f}" if metric in SHARES else f"{number:+.3f}")
+    if metric in SHARES:
+        return _signed(f"{100 * number:+.1f}")
+    if metric in FIXED:
+        return _signed(f"{number:+.3f}")
+    return figure(number) if number < 0 else f"+{figure(number)}"
 
 
 def _signed(text: str) -> str:
@@ -234,10 +320,11 @@ class Finding(NamedTuple):
         return f"{self.head}{self.rest}"
 
 
-def finding(verdict: Mapping[str, Any]) -> Finding | None:
+def finding(verdict: Mapping[str, Any], unit: str = "") -> Finding | None:
     """The verdict as one plain sentence with its figure and interval.
 
-    A positive difference is a better one, also where low values are good.
+    A positive difference is a better one, also where low values are good. `unit` is that of what
+    is estimated, "" where there is none or several.
 
     >>> found = finding({"outcome": "helped", "difference": {"metric": "macro_f1",
     ...     "mean": 0.031, "low": 0.012, "high": 0.05, "level": 0.95}})
@@ -257,11 +344,14 @@ def finding(verdict: Mapping[str, Any]) -> Finding | None:
     }[outcome]
     if mean is None:
         return Finding(outcome, head, ".", _evidence(verdict, gap))
-    points = " points" if metric in SHARES else ""
+    than = "without it"
+    if verdict.get("transferred") is False:
+        head, than = "Nothing was transferred", "with the best control"
+    points = " points" if metric in SHARES else unit_of(metric, unit)
     amount = difference(abs(mean), metric)[1:]
     up, down = ("better", "worse") if metric in FALLING else ("higher", "lower")
     direction = up if mean >= 0 else down
-    rest = f": {metric_name(metric)} is {amount}{points} {direction} than without it"
+    rest = f": {metric_name(metric)} is {amount}{points} {direction} than {than}"
     if gap.get("n_units") == 1:
         rest += " (no interval: one unit alone does not show its spread)"
     elif known(gap.get("low")) is not None and known(gap.get("high")) is not None:
@@ -270,6 +360,15 @@ def finding(verdict: Mapping[str, Any]) -> Finding | None:
         zero = ", which includes zero" if gap["low"] <= 0 <= gap["high"] else ""
         rest += f" ({level} interval {ends}{zero})"
     return Finding(outcome, head, rest + ".", _evidence(verdict, gap))
+
+
+def unit_of(metric: str, unit: str) -> str:
+    """The unit to write behind a metric, with a space before it; "" where it has none.
+
+    >>> unit_of("rmse", "h"), unit_of("mse", "h")
+    ('\\xa0h', '')
+    """
+    return f"\u00a0{unit}" if unit and metric in IN_UNIT else ""
 
 
 def _evidence(verdict: Mapping[str, Any], gap: Mapping[str, Any]) -> str:
