@@ -10,14 +10,16 @@ import hashlib
 import os
 import re
 import tomllib
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from edgegraft import catalog
+from edgegraft.options import check_values
 from edgegraft.zoo.backbone import Backbone, BackboneCard, shipped_card
 from edgegraft_edge import json_text, parts
-from edgegraft_edge.errors import ModelError, OptionError, nearest
+from edgegraft_edge.errors import ModelError, OptionError, Problem, nearest
 
 _CARDS, _WEIGHTS = "zoo/cards", "zoo/weights_data"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".bin")
@@ -50,9 +52,13 @@ def load_backbone(name_or_path: str | Path) -> Backbone:
     * ``minilm``: one whose weights another installed package carries, which the card names.
     * ``resnet18:FILE``: a card's or an architecture's network with the weights of any file,
       safetensors or a PyTorch state dict. ``resnet18:random`` draws them.
+    * ``orders:rpm=1772,n_balls=9``: a backbone with options, as many as the fields that a user
+      may set.
     * a folder with a ``config.json``, as from Hugging Face, of transformers or of timm.
     * ``timm:resnet18.a1_in1k``: a network by its name in timm, where timm is installed, with the
       weights from the folder of weights.
+    * ``hf:amazon/chronos-bolt-small``: a forecaster from the cache of the hub, where the package
+      of its makers is installed; a folder of one is read the same way.
     * ``net.tflite`` or ``net.onnx``: a network of another tool, cut at its last pooled value;
       ``net.tflite@NAME`` cuts it at the value of that name. A card ``net.toml`` beside it, where
       there is one, holds its licence and options.
@@ -69,6 +75,10 @@ def load_backbone(name_or_path: str | Path) -> Backbone:
 
         card = timm_card(after)
         return _build(card, _fetched(card))
+    if before == "hf" and colon:
+        from edgegraft.zoo.hub_forecast import load_hub_name
+
+        return load_hub_name(after)
     if colon and before in {*shipped, *architectures}:
         return _load_named(before, after, before in shipped)
     path = Path(name_or_path)
@@ -144,6 +154,8 @@ def _load_named(name: str, place: str, is_card: bool) -> Backbone:
     path = Path(place)
     if path.is_dir():
         return _load_folder(path)
+    if "=" in place and not path.exists():
+        return _build(_with_options(card, place), None)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -164,6 +176,41 @@ def _load_named(name: str, place: str, is_card: bool) -> Backbone:
     return _build(own, data)
 
 
+def _with_options(card: BackboneCard, text: str) -> BackboneCard:
+    """A card with options from a text like ``rpm=1772,speed_unit=hz``, under a name of its own.
+
+    Errors: `OptionError` ``option-unknown``, ``option-value``.
+    """
+    kind = catalog.find("architectures", card.architecture)
+    words = (each.partition("=") for each in text.split(","))
+    values = {name.strip(): _value(value.strip()) for name, _, value in words}
+    known = {f.name: f for f in fields(kind)} if is_dataclass(kind) else {}
+    own = [name for name, f in known.items() if name != "card" and f.metadata.get("help")
+           and not f.metadata["help"].endswith("set by fit")]  # fmt: skip
+    problems = [
+        Problem("option-unknown", f"{card.name}:{name}", "it has no such option",
+                nearest(name, own) if own else "its name alone")
+        for name in values
+        if name not in own
+    ]  # fmt: skip
+    problems = problems or check_values(kind, values, f"{card.name}:")
+    if problems:
+        raise OptionError(problems)
+    return replace(card, name=f"{card.name}:{text}", options={**card.options, **values})
+
+
+def _value(text: str) -> Any:
+    """A whole number, a number, true or false, or the text itself."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 def _load_folder(path: Path) -> Backbone:
     """A Hugging Face folder, by the architecture that knows its ``model_type``."""
     try:
@@ -172,6 +219,10 @@ def _load_folder(path: Path) -> Backbone:
             from edgegraft.zoo.timm_names import load_timm
 
             return load_timm(path)
+        if config.get("model_type") == "tinytimemixer" or "chronos_config" in config:
+            from edgegraft.zoo.hub_forecast import load_forecaster
+
+            return load_forecaster(path)
         kind = str(config["model_type"])
     except (OSError, KeyError) as error:
         raise ModelError.of(
