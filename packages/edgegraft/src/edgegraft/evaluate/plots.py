@@ -94,17 +94,20 @@ def percent(value: float) -> str:
     return f"{number(round(100 * value, 6))} %"
 
 
-def _text(x: float, y: float, content: str, kind: str = "", anchor: str = "middle") -> Markup:
+def text(x: float, y: float, content: str, kind: str = "", anchor: str = "middle") -> Markup:
+    """Words at a place."""
     return Markup('<text x="{}" y="{}" class="{}" text-anchor="{}">{}</text>').format(
         round(x, 1), round(y, 1), kind, anchor, content
     )
 
 
-def _rule(x1: float, y1: float, x2: float, y2: float, kind: str = "grid") -> Markup:
+def rule(x1: float, y1: float, x2: float, y2: float, kind: str = "grid") -> Markup:
+    """A straight line."""
     return Markup('<path class="{}" d="M{} {}L{} {}"/>').format(kind, x1, y1, x2, y2)
 
 
-def _picture(height: float, says: str, parts: Iterable[str]) -> Markup:
+def picture(height: float, says: str, parts: Iterable[str]) -> Markup:
+    """The parts as one picture of `WIDTH`; `says` is read out in its place."""
     head = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
         WIDTH, height, says
     )
@@ -124,21 +127,21 @@ def interval_plot(mean: float, low: float, high: float, unit: str, outcome: str)
         Markup('<rect class="band {}" x="{}" y="22" width="{}" height="40"/>').format(
             outcome, across(low), max(0.5, round(across(high) - across(low), 1))
         ),
-        _rule(across(low), middle, across(high), middle, f"whisker {outcome}"),
-        _rule(zero, 16, zero, 70, "zero"),
+        rule(across(low), middle, across(high), middle, f"whisker {outcome}"),
+        rule(zero, 16, zero, 70, "zero"),
         Markup('<circle class="dot {}" cx="{}" cy="{}" r="6"/>').format(
             outcome, across(mean), middle
         ),
-        _text(zero - 8, 12, "← worse", "quiet", "end"),
-        _text(zero + 8, 12, "better →", "quiet", "start"),
+        text(zero - 8, 12, "← worse", "quiet", "end"),
+        text(zero + 8, 12, "better →", "quiet", "start"),
     ]
-    parts += [_text(across(tick), 84, number(tick)) for tick in ticks(across.low, across.high)]
-    parts.append(_text(WIDTH / 2, 101, f"difference in {unit}", "quiet"))
+    parts += [text(across(tick), 84, number(tick)) for tick in ticks(across.low, across.high)]
+    parts.append(text(WIDTH / 2, 101, f"difference in {unit}", "quiet"))
     says = f"Difference {mean:.3g}, interval {low:.3g} to {high:.3g} {unit}, against zero"
-    return _picture(106, says, parts)
+    return picture(106, says, parts)
 
 
-def _frame(
+def frame(
     across: Scale,
     up: Scale,
     x_ticks: Sequence[float],
@@ -148,11 +151,11 @@ def _frame(
     """Grid lines, tick labels and the label of the horizontal axis."""
     parts = []
     for tick in ticks(up.low, up.high):
-        parts.append(_rule(across.start, up(tick), across.stop, up(tick)))
-        parts.append(_text(across.start - 6, up(tick) + 4, y_format(tick), "", "end"))
+        parts.append(rule(across.start, up(tick), across.stop, up(tick)))
+        parts.append(text(across.start - 6, up(tick) + 4, y_format(tick), "", "end"))
     for tick in x_ticks:
-        parts.append(_text(across(tick), up.start + 18, number(tick)))
-    parts.append(_text((across.start + across.stop) / 2, up.start + 36, x_label, "quiet"))
+        parts.append(text(across(tick), up.start + 18, number(tick)))
+    parts.append(text((across.start + across.stop) / 2, up.start + 36, x_label, "quiet"))
     return parts
 
 
@@ -176,6 +179,7 @@ def line_chart(
     says: str,
     logarithmic: bool = False,
     y_format: Callable[[float], str] = number,
+    from_zero: bool = False,
 ) -> Markup:
     """Lines over a common horizontal axis; nothing if they have no two places on it."""
     drawn = [(index % N_COLOURS, _finite(line)) for index, line in enumerate(lines)]
@@ -185,9 +189,10 @@ def line_chart(
         return Markup("")
     logarithmic = logarithmic and xs[0] > 0
     across = Scale(xs[0], xs[-1], 56, WIDTH - 20, logarithmic)
-    up = Scale(*padded(value for point in points for value in point[1:]), 196, 12)
+    low, high = padded(value for point in points for value in point[1:])
+    up = Scale(0.0 if from_zero and low > 0 else low, high, 196, 12)
     x_ticks = xs if len(xs) <= 7 and logarithmic else ticks(xs[0], xs[-1])
-    parts = _frame(across, up, x_ticks, x_label, y_format)
+    parts = frame(across, up, x_ticks, x_label, y_format)
     for colour, rows in drawn:
         top = [f"{across(x)} {up(high)}" for x, _, _, high in rows]
         bottom = [f"{across(x)} {up(low)}" for x, _, low, _ in reversed(rows)]
@@ -206,7 +211,7 @@ def line_chart(
                 )
                 for x, y, _, _ in rows
             ]
-    return _picture(240, says, parts)
+    return picture(240, says, parts)
 
 
 def reliability_plot(dots: Iterable[Sequence[float]], says: str) -> Markup:
@@ -215,9 +220,9 @@ def reliability_plot(dots: Iterable[Sequence[float]], says: str) -> Markup:
     if not drawn:
         return Markup("")
     across, up = Scale(0, 1, 56, WIDTH - 24), Scale(0, 1, 226, 12)
-    parts = _frame(across, up, [], "confidence of the model", percent)
-    parts += [_text(across(tick), up.start + 18, percent(tick)) for tick in ticks(0, 1)]
-    parts.append(_rule(across(0), up(0), across(1), up(1), "zero"))
+    parts = frame(across, up, [], "confidence of the model", percent)
+    parts += [text(across(tick), up.start + 18, percent(tick)) for tick in ticks(0, 1)]
+    parts.append(rule(across(0), up(0), across(1), up(1), "zero"))
     most = max(n for _, _, n in drawn)
     parts += [
         Markup('<circle class="dot c0 see" cx="{}" cy="{}" r="{}"/>').format(
@@ -225,7 +230,7 @@ def reliability_plot(dots: Iterable[Sequence[float]], says: str) -> Markup:
         )
         for confidence, accuracy, n in drawn
     ]
-    return _picture(268, says, parts)
+    return picture(268, says, parts)
 
 
 def trade_off(
@@ -238,7 +243,7 @@ def trade_off(
     across = Scale(*padded([point[0] for point in points]), 56, WIDTH - 20)
     low, high = padded([point[1] for point in points], 0.1)
     up = Scale(low, min(1.0, high), 196, 12)
-    parts = _frame(across, up, ticks(across.low, across.high), x_label, percent)
+    parts = frame(across, up, ticks(across.low, across.high), x_label, percent)
     front = sorted((cost, share) for cost, share, best, _ in points if best)
     path = "L".join(f"{across(cost)} {up(share)}" for cost, share in front)
     parts.append(Markup('<path class="line c0" d="M{}"/>').format(path))
@@ -248,7 +253,7 @@ def trade_off(
         )
         for cost, share, best, name in points
     ]
-    return _picture(240, says, parts)
+    return picture(240, says, parts)
 
 
 def look(index: int) -> str:
@@ -294,7 +299,7 @@ def scatter_map(points: Sequence[Mapping[str, object]], labels: Sequence[str], s
             for x, y, point in here
             if point.get("correct") is False
         ]
-    return _picture(320, says, parts)
+    return picture(320, says, parts)
 
 
 def _is_placed(point: Mapping[str, object]) -> bool:

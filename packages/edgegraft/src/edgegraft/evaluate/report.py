@@ -100,8 +100,20 @@ def environment() -> jinja2.Environment:
         "capital": wording.capital,
         "cell": markdown_cell,
         "breakable": breakable,
+        "evenly": evenly,
+        "unit_name": lambda unit: wording.UNITS.get(str(unit), "units"),
     }
     return found
+
+
+def evenly(entries: Sequence[Any], most: int) -> list[Any]:
+    """At most so many entries, evenly picked, the first and the last among them.
+
+    >>> evenly(range(10), 4)
+    [0, 3, 6, 9]
+    """
+    picked = np.linspace(0, len(entries) - 1, min(most, len(entries))).round().astype(int)
+    return [entries[at] for at in dict.fromkeys(picked.tolist())]
 
 
 def breakable(value: Any) -> Markup:

@@ -9,19 +9,23 @@ from typing import Any
 from markupsafe import Markup
 
 from edgegraft.evaluate import plots
+from edgegraft.evaluate.estimate_sections import estimate_sections, unit_of_all
 from edgegraft.evaluate.wording import (
     FALLING,
     SHARES,
+    columns,
     difference,
+    figure,
     finding,
     known,
     listed,
     metric_name,
     pair,
     score,
+    unit_of,
 )
 
-COLUMNS = ("macro_f1", "accuracy", "log_loss")
+SHOWN_METRICS = 4
 MANY_CLASSES = 8
 MOST_CLASSES = 40
 """More than these are folded away, and no matrix of them is drawn."""
@@ -42,17 +46,20 @@ RULES = {
 
 def sections(report: Mapping[str, Any]) -> dict[str, Any]:
     """Everything the templates need, by section; a section that has nothing to say is empty."""
-    primary = str(_at(report, "verdict", "difference").get("metric") or "macro_f1")
     evaluation = _at(report, "evaluation")
-    found = finding(_at(report, "verdict"))
+    primary = str(_at(report, "verdict", "difference").get("metric") or _usual(evaluation))
+    unit = unit_of_all(report)
+    found = finding(_at(report, "verdict"), unit)
     candidate = _at(report, "verdict", "candidate")
     because = str(_at(report, "verdict").get("because") or "")
     return {
         "finding": found,
         # A reason that is the evidence once more, in other words, says nothing new.
         "because": "" if because.startswith(f"{pair(candidate)} against") else because,
-        "interval": _interval(_at(report, "verdict"), primary),
+        "interval": _interval(_at(report, "verdict"), primary, unit),
         "primary": primary,
+        "unit": unit,
+        "estimates": estimate_sections(report),
         "tiles": _tiles(report, evaluation, primary),
         "rows": _rows(report.get("rows") or (), primary),
         "confusion": _confusion(evaluation),
@@ -79,7 +86,13 @@ def _at(mapping: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _interval(verdict: Mapping[str, Any], metric: str) -> Markup | None:
+def _usual(evaluation: Mapping[str, Any]) -> str:
+    """The metric to go by where no verdict names one."""
+    metrics = list(_at(evaluation, "metrics"))
+    return "macro_f1" if not metrics or "macro_f1" in metrics else columns(metrics)[0]
+
+
+def _interval(verdict: Mapping[str, Any], metric: str, of: str = "") -> Markup | None:
     gap = _at(verdict, "difference")
     ends = [known(gap.get(key)) for key in ("mean", "low", "high")]
     if any(end is None for end in ends) or gap.get("n_units") == 1:
@@ -87,7 +100,8 @@ def _interval(verdict: Mapping[str, Any], metric: str) -> Markup | None:
     factor, unit = (100, "points of ") if metric in SHARES else (1, "")
     mean, low, high = (factor * end for end in ends if end is not None)
     outcome = str(verdict.get("outcome") or "undecided")
-    return plots.interval_plot(mean, low, high, unit + metric_name(metric), outcome)
+    named = unit + metric_name(metric) + unit_of(metric, f"[{of}]" if of else "")
+    return plots.interval_plot(mean, low, high, named, outcome)
 
 
 def _tiles(
@@ -95,23 +109,31 @@ def _tiles(
 ) -> list[dict[str, Any]]:
     """Key figures of what ships."""
     metrics, ends = _at(evaluation, "metrics"), _at(evaluation, "intervals")
-    names = dict.fromkeys((primary, *COLUMNS))
+    names = columns((name for name in metrics if known(metrics[name]) is not None), primary, 3)
+    unit = unit_of_all(report)
     return [
-        {"metric": name, "value": metrics[name], "interval": ends.get(name)}
+        {
+            "metric": name,
+            "value": metrics[name],
+            "interval": ends.get(name),
+            "unit": unit_of(name, unit),
+        }
         for name in names
-        if known(metrics.get(name)) is not None
-    ][:3]
+    ]
 
 
 def _rows(rows: Sequence[Mapping[str, Any]], primary: str) -> dict[str, Any]:
     """Candidates and controls with their place on a common scale, best first."""
     if not rows:
         return {}
-    names = [
+    there = {
         name
-        for name in dict.fromkeys((primary, *COLUMNS))
-        if any(known(_at(row, "metrics").get(name)) is not None for row in rows)
-    ]
+        for row in rows
+        for name, value in _at(row, "metrics").items()
+        if known(value) is not None
+    }
+    apart = there & {"macro_f1", "accuracy", "log_loss"} and primary not in ("vus_pr", "range_f1")
+    names = columns(there, primary, 3 if apart else SHOWN_METRICS)
     if not names:
         return {}  # nothing was compared, and the warnings say why
     values = [known(_at(row, "metrics").get(primary)) for row in rows]
@@ -135,7 +157,7 @@ def _rows(rows: Sequence[Mapping[str, Any]], primary: str) -> dict[str, Any]:
     return {
         "rows": drawn,
         "metrics": names,
-        "ends": [plots.percent(end) if primary in SHARES else f"{end:.3g}" for end in (low, high)],
+        "ends": [plots.percent(end) if primary in SHARES else figure(end) for end in (low, high)],
         "bands": any(row["band"] for row in drawn),
         "sizes": any(known(row.get("size_kib")) is not None for row in rows),
         "seconds": any(known(row.get("seconds")) is not None for row in rows),
@@ -213,12 +235,19 @@ def _per_group(evaluation: Mapping[str, Any], primary: str) -> dict[str, Any]:
     ]
     if not found:
         return {}
-    metric = next(
-        (name for name in ("accuracy", primary) if any(name in row for row in found)), "accuracy"
+    choice = ("accuracy", primary, "mae")
+    metric = next((name for name in choice if any(name in row for row in found)), "accuracy")
+    values = [known(row.get(metric)) for row in found]
+    most = max((value for value in values if value is not None), default=1.0) or 1.0
+    falling = metric in FALLING
+    for row, value in zip(found, values, strict=True):
+        row["bar"] = round((value or 0.0) / (most if falling else 1.0), 4)
+    sign = -1.0 if falling else 1.0
+    found.sort(
+        key=lambda row: (known(row.get(metric)) is None, sign * (known(row.get(metric)) or 0))
     )
-    found.sort(key=lambda row: (known(row.get(metric)) is None, known(row.get(metric)) or 0.0))
     split = SHOWN_GROUPS if len(found) > SHOWN_GROUPS + 4 else len(found)
-    return {"metric": metric, "first": found[:split], "rest": found[split:]}
+    return {"metric": metric, "falling": falling, "first": found[:split], "rest": found[split:]}
 
 
 def _calibration(evaluation: Mapping[str, Any]) -> dict[str, Any]:

@@ -256,6 +256,8 @@ def quantity(value: Any, name: str = "") -> str:
 
     >>> quantity(14.2, "size_kib"), quantity(1.5, "latency_ms"), quantity("AdamW", "optimiser")
     ('14\\xa0KiB', '1.50\\xa0ms', 'AdamW')
+    >>> quantity(50.0, "rate_hz"), quantity(1 / 3600, "rate_hz")
+    ('50\\xa0Hz', 'every 1\\xa0h')
     """
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -273,8 +275,15 @@ def quantity(value: Any, name: str = "") -> str:
     if name.endswith("_ms"):
         return f"{number:.3g}\u00a0ms" if number >= 10 else f"{number:.2f}\u00a0ms"
     if name.endswith("_hz"):
-        return f"{number:g}\u00a0Hz"
+        return f"{number:g}\u00a0Hz" if number >= 0.1 or number <= 0 else _every(1 / number)
     return count(number) if number == round(number) else _signed(f"{number:.4g}")
+
+
+def _every(seconds: float) -> str:
+    """How often something slow comes."""
+    units = (("d", 86_400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0))
+    name, size = next(entry for entry in units if seconds >= 0.999 * entry[1])
+    return f"every {seconds / size:.3g}\u00a0{name}"
 
 
 def quantity_name(name: str) -> str:
