@@ -72,7 +72,10 @@ COMMANDS = {
         "edgegraft.cli.use:evaluate",
         "Score a run or a bundle on labelled data, and on what it should not know.",
     ),
-    "predict": ("edgegraft.cli.use:predict", "Write the class probabilities of each window."),
+    "predict": (
+        "edgegraft.cli.use:predict",
+        "Write the class probabilities, or the estimates, of each window.",
+    ),
     "spot": (
         "edgegraft.cli.spot:spot",
         "Find words in streams with labelled spans, as a device would.",

@@ -216,8 +216,8 @@ def _render(summary: Mapping[str, Any]) -> None:
     show_verdict(summary)
     if summary["evaluation"]:
         metrics = summary["evaluation"]["metrics"]
-        names = ("accuracy", "macro_f1", "log_loss")
-        said = "  ".join(f"{name} {show(metrics[name])}" for name in names if name in metrics)
+        names = shown_metrics(metrics, _primary(summary))
+        said = "  ".join(f"{name} {show(metrics[name])}" for name in names)
         place = f"{summary['evaluation']['n']:,} windows of {summary['evaluation']['on']}"
         say("scores", f"on {place}: {said}")
     for warning in summary["warnings"]:
@@ -239,12 +239,31 @@ def show_verdict(summary: Mapping[str, Any]) -> None:
     say("shipped", f"{pair(shipped)}: {shipped['because']}")
     _show_beside(summary)
     rows = [*summary["candidates"], *summary["controls"]]
-    scores = ["accuracy", "macro_f1", "log_loss", "seconds"]
+    known = {name: None for row in rows for name in row.get("metrics", {})}
+    scores = [*shown_metrics(known, _primary(summary)), "seconds"]
     found = [[pair(row), row["role"], *(_cell(row, n) for n in scores)] for row in rows]
     if found:
         click.echo()
         table(["row", "role", *scores], found)
         click.echo()
+
+
+def shown_metrics(known: Mapping[str, Any], primary: str = "") -> list[str]:
+    """Of the metrics of a task, those that a line has room for.
+
+    >>> shown_metrics({"mae": 1.0, "rmse": 2.0, "width": 9.0, "coverage": 0.9}, "mae")
+    ['mae', 'rmse', 'coverage']
+    """
+    from edgegraft.evaluate.wording import columns
+
+    usual = ("accuracy", "macro_f1", "log_loss")
+    if all(name in known for name in usual) and primary in ("", *usual):
+        return list(usual)
+    return columns(known, primary)
+
+
+def _primary(summary: Mapping[str, Any]) -> str:
+    return str((summary.get("difference") or {}).get("metric") or "")
 
 
 def _show_beside(summary: Mapping[str, Any]) -> None:

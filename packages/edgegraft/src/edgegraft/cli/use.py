@@ -12,12 +12,14 @@ import click
 
 from edgegraft.cli.data import opened
 from edgegraft.cli.options import DataCommand, data_options, given, json_option
-from edgegraft.cli.output import say, show, write
+from edgegraft.cli.output import say, show, table, write
 
 if TYPE_CHECKING:
     from edgegraft_edge.signal import Windows
 
 PLACES = ("window", "recording", "start_s")
+SHOWN_STEPS = 8
+"""Steps ahead in a table of a terminal."""
 
 
 @click.command(cls=DataCommand)
@@ -34,6 +36,11 @@ def evaluate(model: Path, data: str, outside: str | None, as_json: bool, **optio
     from edgegraft.evaluate.out_of_scope import judge
 
     loaded = shipping.load(model)
+    if loaded.outputs is not None:
+        _refuse_outside(outside)
+        found = workflow.evaluate(loaded, data, **given(options)).as_dict()
+        write(found, as_json, lambda: _show_estimated(found))
+        return
     windows = opened(data, given(options), loaded.spec)
     found = workflow.evaluate(loaded, windows).as_dict()
     if outside:
@@ -43,7 +50,7 @@ def evaluate(model: Path, data: str, outside: str | None, as_json: bool, **optio
     def render() -> None:
         for name, value in found["metrics"].items():
             ends = found["intervals"].get(name)
-            span = f"  {show(ends[0])} to {show(ends[1])}" if ends else ""
+            span = f"  {_ends(ends)}" if ends else ""
             click.echo(f"{name:20} {show(value)}{span}")
         click.echo(f"{'n':20} {show(found['n'])}")
         if outside:
@@ -56,6 +63,46 @@ def evaluate(model: Path, data: str, outside: str | None, as_json: bool, **optio
     write(found, as_json, render)
 
 
+def _refuse_outside(outside: str | None) -> None:
+    from edgegraft_edge.errors import OptionError
+
+    if outside:
+        raise OptionError.of(
+            "option-unsuited",
+            "--out-of-scope",
+            "the model estimates numbers and knows no classes",
+            "leave it out",
+        )
+
+
+def _show_estimated(found: dict[str, Any]) -> None:
+    """Scores of estimates: all metrics, what intervals hold, some steps ahead, the worst units."""
+    for name, value in found["metrics"].items():
+        ends = found["intervals"].get(name)
+        click.echo(f"{name:20} {show(value)}" + (f"  {_ends(ends)}" if ends else ""))
+    click.echo(f"{'n':20} {show(found['n'])} in {found['n_units']} {found['unit']}s")
+    for each in found["covered"]:
+        name = f"interval {100 * each['nominal']:g} %"
+        click.echo(f"{name:20} holds {100 * each['share']:.1f} %, {show(each['width'])} wide")
+    steps = found["per_step"]
+    if len(steps) > 1:
+        from edgegraft.evaluate.report import evenly
+
+        click.echo()
+        columns = [name for name in ("step", "mae", "mse", "coverage") if name in steps[0]]
+        table(columns, [[each[name] for name in columns] for each in evenly(steps, SHOWN_STEPS)])
+    if len(found["worst"]) > 1:
+        click.echo()
+        table(["worst", "mae", "n"], [[each["unit"], each["mae"], each["n"]]
+                                      for each in found["worst"]])  # fmt: skip
+    for warning in found["warnings"]:
+        say("warning", warning)
+
+
+def _ends(ends: list[float]) -> str:
+    return f"{show(ends[0])} to {show(ends[1])}"
+
+
 @click.command(cls=DataCommand)
 @click.argument("model", metavar="RUN|BUNDLE", type=click.Path(exists=True, path_type=Path))
 @click.argument("data")
@@ -63,7 +110,7 @@ def evaluate(model: Path, data: str, outside: str | None, as_json: bool, **optio
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="CSV file to write.")
 @json_option
 def predict(model: Path, data: str, out: Path, as_json: bool, **options: Any) -> None:
-    """Write the class probabilities of each window.
+    """Write the class probabilities of each window, or its estimates by quantity, step and level.
 
     With the recording that it was cut from, and where it starts there.
     """
@@ -73,23 +120,36 @@ def predict(model: Path, data: str, out: Path, as_json: bool, **options: Any) ->
     loaded = shipping.load(model)
     windows = opened(data, given(options), loaded.spec)
     predictions = workflow.predict(loaded, windows)
-    labels = predictions.labels.tolist()
+    told_apart = predictions.outputs is None
+    labels = predictions.labels.tolist() if told_apart else []
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow([*PLACES, "label", *predictions.classes])
-    for place, label, row in zip(
-        _places(windows), labels, predictions.probabilities.tolist(), strict=True
-    ):
-        writer.writerow([*place, label, *(f"{value:.6f}" for value in row)])
+    writer.writerow([*PLACES, *(["label"] if told_apart else []), *predictions.classes])
+    form = "{:.6f}" if told_apart else "{:.7g}"
+    rows = predictions.probabilities.tolist()
+    for at, (place, row) in enumerate(zip(_places(windows), rows, strict=True)):
+        writer.writerow([*place, *labels[at : at + 1], *map(form.format, row)])
     replace_file(out, text.getvalue().encode())
-    counts = {name: labels.count(name) for name in predictions.classes}
+    found: dict[str, Any] = {"n": len(rows), "out": str(out)}
+    if told_apart:
+        found["counts"] = {name: labels.count(name) for name in predictions.classes}
+    elif len(rows):
+        middle = predictions.estimates.point
+        found["ranges"] = {
+            name: [float(middle[:, at].min()), float(middle[:, at].max())]
+            for at, name in enumerate(predictions.estimates.outputs.names)
+        }
 
     def render() -> None:
-        for name, count in counts.items():
+        for name, count in found.get("counts", {}).items():
             click.echo(f"{name:20} {count:,}")
+        for name, ends in found.get("ranges", {}).items():
+            click.echo(f"{name:20} {_ends(ends)}")
+        if not told_apart:
+            click.echo(f"{'windows':20} {len(rows):,}")
         click.echo(f"{'written':20} {out}")
 
-    write({"n": len(labels), "counts": counts, "out": str(out)}, as_json, render)
+    write(found, as_json, render)
 
 
 def _places(windows: Windows) -> Iterator[tuple[int, str, str]]:
