@@ -277,7 +277,8 @@ def evaluate(model: Any, data: Data, **data_options: Any) -> Evaluation | Estima
     predictor = model if hasattr(model, "predict") else load(model)
     task = task_of(predictor)
     if task is not None and task.outputs is not None:
-        windows = task.relabelled(cut(opened(data, data_options), task))
+        spec = getattr(predictor, "spec", None)
+        windows = task.relabelled(cut(opened(data, data_options, spec), task))
         return evaluate_predictor(predictor, windows, task)
     spec = getattr(predictor, "spec", None)
     windows = open_windows(data, data_options, spec)

@@ -74,6 +74,7 @@ def sections(report: Mapping[str, Any]) -> dict[str, Any]:
         "training": [_training(run) for run in (report.get("training") or ())[:SHOWN_TRAININGS]],
         "classes": _class_counts(_at(report, "data").get("classes")),
         "facts": {key: value for key, value in _at(report, "data").items() if key != "classes"},
+        "ranked": any(known(row.get("score")) is not None for row in report.get("selection") or ()),
         "warnings": _all_warnings(report, evaluation),
     }
 
