@@ -1,5 +1,5 @@
-"""The command of a device: run, verify and look into a bundle. Needs NumPy only, and Pillow
-for pictures.
+"""The command of a device: run, verify and look into a bundle, or watch without one. Needs NumPy
+only, and Pillow for pictures.
 
 Exit codes: 0 ok, 1 a runtime does not agree with the golden windows, 2 usage, 3 data,
 4 bundle, 130 stopped with Ctrl-C.
@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from edgegraft_edge import __version__, signing
 from edgegraft_edge.bundle import Bundle, read
+from edgegraft_edge.cli_watch import add_watch
 from edgegraft_edge.decision import Decision, Event
 from edgegraft_edge.errors import DataError, EdgegraftError, OptionError, nearest
 from edgegraft_edge.items import (
@@ -314,7 +315,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="edgegraft-edge",
-        description="Run a bundle on a device: rows, pictures or sentences in, events out.",
+        description="Run a bundle on a device: rows, pictures or sentences in, events out. Or "
+        "watch rows without a bundle.",
         epilog=_EPILOG,
         allow_abbrev=False,
     )
@@ -361,6 +363,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_backend(check)
     _command(commands, "info", _info, "show the card, the manifest and who signed")
+    add_watch(commands, _source, _speed)
     return parser
 
 

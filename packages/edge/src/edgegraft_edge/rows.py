@@ -11,7 +11,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -96,9 +96,9 @@ class Rows:
             Channel(name, m.group(2) if m else "") for m, name in zip(units, names, strict=True)
         ]
         self._n_columns = len(header)
-        self._time = _find_time(names, time_column, spec)
+        self._time = time_place(names, time_column, spec.channel_names)
         self._places = bind(measured(spec), channels)
-        named = _named_unit(names[self._time]) if self._time is not None else ""
+        named = named_unit(names[self._time]) if self._time is not None else ""
         self._scale = TIME_UNITS.get(time_unit or named)
 
     def __iter__(self) -> Iterator[tuple[float | None, Array]]:
@@ -219,7 +219,29 @@ def _moment(cell: str) -> float | None:
         return None
 
 
-def _find_time(names: list[str], wanted: str, spec: WindowSpec) -> int | None:
+def header_names(line: bytes) -> list[str]:
+    """The columns that a header names, without their units.
+
+    >>> header_names(b"timestamp;load [kW]")
+    ['timestamp', 'load']
+    """
+    text = line.decode("utf-8-sig", "replace").strip()
+    cells = text.replace('"', "").split(max((",", ";", "\t"), key=text.count))
+    return [m.group(1) if (m := _UNIT.match(cell.strip())) else cell.strip() for cell in cells]
+
+
+def time_place(names: Sequence[str], wanted: str, channels: Sequence[str]) -> int | None:
+    """Where the time stands among columns: by the name wanted, or by convention, if at all.
+
+    Args:
+        channels: names that are no time, whatever they are called.
+
+    Errors: `OptionError` ``time-column`` when there is no column of the name wanted.
+
+    >>> time_place(["load", "Timestamp"], "", [])
+    1
+    """
+    names = list(names)
     if wanted:
         if wanted not in names:
             raise OptionError.of(
@@ -227,12 +249,12 @@ def _find_time(names: list[str], wanted: str, spec: WindowSpec) -> int | None:
             )
         return names.index(wanted)
     for place, name in enumerate(names):
-        if _TIME.fullmatch(name.lower()) and name not in spec.channel_names:
+        if _TIME.fullmatch(name.lower()) and name not in channels:
             return place
     return None
 
 
-def _named_unit(name: str) -> str:
+def named_unit(name: str) -> str:
     """The unit that the name of a time column says, e.g. "ms" of "time_ms"; "" if none."""
     match = _TIME.fullmatch(name.lower())
     words = (match.group(2) or match.group(1)) if match else ""

@@ -74,7 +74,8 @@ class Memory:
         if n <= 10 or number <= (border := ordered[n - k]):
             found = (n - bisect_left(ordered, number) + 1) / (n + 1)
         else:
-            beyond = sum(ordered[n - k :]) / k - border
+            # The fewer numbers the mean excess is of, the longer the tail is taken to be.
+            beyond = (sum(ordered[n - k :]) / k - border) * (1.0 + 2.0 / math.sqrt(k))
             share = (k + 1) / (n + 1)
             found = share * math.exp(-(number - border) / beyond) if beyond > 0 else 1 / (n + 1)
         self._remember(number)
