@@ -13,6 +13,7 @@ from edgegraft_edge.decision import UNSURE, Decider, Decision, Event, EventKind,
 from edgegraft_edge.errors import OptionError
 from edgegraft_edge.estimate import POINT, Outputs
 from edgegraft_edge.signal import Array
+from edgegraft_edge.spells import ANOMALY, Spells
 
 WITHIN, LOW, HIGH = "within", "low", "high"
 Side = Literal["low", "high"]
@@ -166,7 +167,10 @@ def judge_of(
     >>> type(judge_of(Decision(), ("a", "b"), None)).__name__
     'Decider'
     """
-    return Decider(decision, classes) if outputs is None else Gauge(decision, outputs)
+    if outputs is not None:
+        return Gauge(decision, outputs)
+    two = len(classes) == 2 and ANOMALY in classes
+    return Spells(decision, classes) if two else Decider(decision, classes)
 
 
 def _place(outputs: Outputs, level: float) -> int:

@@ -1,59 +1,22 @@
 """Where an alarm begins: from the rate of false alarms that a user allows.
 
-A rate is a share of normal windows ("0.01", "1%") or a number per time ("1/day", "2/week",
-"1/hour", "1/30d"). For a number per time, windows that overlap are not counted one by one: the
-highest score in each stretch of one window's length stands for it, since one disturbance raises
-all windows that hold it. The border is the conformal quantile of left-out normal scores (Vovk,
-Gammerman, Shafer, 2005). Where alarms are to be rarer than what was seen can show, the tail is
-taken to be exponential (Pickands 1975, with shape 0), and the border is marked as extrapolated.
+A rate is a share of normal windows ("0.01", "1%") or a number per time ("1/day", "2/week"). For a
+number per time, windows that overlap are not counted one by one: the highest score in each stretch
+of one window's length stands for it, since one disturbance raises all windows that hold it. The
+border is the conformal quantile of left-out normal scores (Vovk, Gammerman, Shafer, 2005). Where
+alarms are to be rarer than what was seen can show, the tail is taken to be exponential (Pickands
+1975, with shape 0), and the border is marked as extrapolated.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 
+from edgegraft_edge.alarms import FalseAlarms
 from edgegraft_edge.errors import OptionError
 from edgegraft_edge.signal import Array, Windows, WindowSpec
-
-DAY_S = 86_400.0
-_UNITS = {
-    **dict.fromkeys(("s", "second"), 1.0),
-    **dict.fromkeys(("min", "minute"), 60.0),
-    **dict.fromkeys(("h", "hour"), 3600.0),
-    **dict.fromkeys(("d", "day"), DAY_S),
-    "week": 7 * DAY_S,
-    "month": 30 * DAY_S,
-    "year": 365 * DAY_S,
-}
-_RATE = re.compile(r"\s*([0-9.]+)\s*(?:/|per\s)\s*([0-9.]*)\s*([a-z]+?)s?\s*")
-
-
-@dataclass(frozen=True)
-class Allowed:
-    """False alarms that are allowed: a share of windows, or so many a day.
-
-    >>> Allowed.parse("2/week").per_day, Allowed.parse("1%").share
-    (0.2857142857142857, 0.01)
-    """
-
-    share: float | None = None
-    per_day: float | None = None
-
-    @classmethod
-    def parse(cls, text: str | float) -> Allowed:
-        """Errors: `OptionError` ``false-alarms`` for what is neither a share nor a rate."""
-        found = _parsed(str(text).strip().lower())
-        if found is None:
-            raise OptionError.of(
-                "false-alarms",
-                f"false alarms {text!r}",
-                "that is neither a share of windows between 0 and 1 nor a number per time",
-                "0.01, 1%, 1/day, 2/week or 1/hour",
-            )
-        return found
 
 
 @dataclass(frozen=True)
@@ -73,7 +36,7 @@ class Border:
     extrapolated: bool
 
 
-def border(held: Array, allowed: Allowed, windows: Windows | None = None) -> Border:
+def border(held: Array, allowed: FalseAlarms, windows: Windows | None = None) -> Border:
     """The border for scores of left-out normal windows.
 
     Args:
@@ -82,23 +45,23 @@ def border(held: Array, allowed: Allowed, windows: Windows | None = None) -> Bor
 
     Errors: `OptionError` ``false-alarms`` for a number per time of windows without a clock.
 
-    >>> found = border(np.arange(99.0), Allowed(share=0.1))
+    >>> found = border(np.arange(99.0), FalseAlarms(share=0.1))
     >>> found.score, found.extrapolated
     (89.0, False)
     """
     held = np.asarray(held, dtype=np.float64)
-    if allowed.per_day is None:
+    if allowed.per_s is None:
         share, scores = float(allowed.share or 0.0), held
     else:
         if windows is None or not isinstance(windows.spec, WindowSpec):
             raise OptionError.of(
                 "false-alarms",
-                f"{allowed.per_day:g} false alarms a day",
+                f"{86_400 * allowed.per_s:g} false alarms a day",
                 "such windows follow no clock",
                 "a share of windows, such as 0.01",
             )
         scores = highest(held, windows)
-        share = min(1.0, allowed.per_day * windows.spec.length_s / DAY_S)
+        share = allowed.p(windows.spec.length_s)
     score, beyond = quantile(scores, share)
     return Border(score, float(np.median(held)), float((held > score).mean()), beyond)
 
@@ -130,21 +93,3 @@ def quantile(scores: Array, share: float) -> tuple[float, bool]:
     mean = max(float(ranked[-tail:].mean()) - start, 1e-3 * abs(start), 1e-9)
     beyond = start + mean * np.log(tail / (n + 1) / max(share, 1e-12))
     return float(max(beyond, ranked[-1])), True
-
-
-def _parsed(text: str) -> Allowed | None:
-    try:
-        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-        return Allowed(share=share) if 0 < share < 1 else None
-    except ValueError:
-        pass
-    match = _RATE.fullmatch(text)
-    if match is None or match[3] not in _UNITS:
-        return None
-    try:
-        number, count = float(match[1]), float(match[2] or 1)
-    except ValueError:
-        return None
-    if number <= 0 or count <= 0:
-        return None
-    return Allowed(per_day=number * DAY_S / (count * _UNITS[match[3]]))

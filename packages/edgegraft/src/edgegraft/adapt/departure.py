@@ -222,7 +222,7 @@ def neighbours(features: Array, *, most: int = 300, seed: int = 0) -> Nearest:
 
 LEARN: dict[str, tuple[str, Callable[..., Detector]]] = {
     "pca": ("shape", subsequence_pca),
-    "neighbours": ("shape", neighbours),
+    "neighbours": ("outline", neighbours),
     "density": ("statistics", density),
     "spectral": ("spectrum", spectral),
     "forecast": ("shape", forecast_residual),

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgegraft.adapt.adapted import Adapted, Member
-from edgegraft.adapt.border import Allowed, Border, border
+from edgegraft.adapt.border import Border, border
 from edgegraft.adapt.departure import LEARN
 from edgegraft.adapt.departures import DEFAULT, Departures, joint, learn, learn_fleet
 from edgegraft.adapt.probe import lineage_of
@@ -23,6 +23,7 @@ from edgegraft.adapt.time_blocks import FEWEST, time_blocks
 from edgegraft.tasks.anomaly import ANOMALY
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
+from edgegraft_edge.alarms import FalseAlarms
 from edgegraft_edge.errors import DataError, OptionError, nearest
 from edgegraft_edge.heads import LinearHead
 from edgegraft_edge.program import IDENTITY
@@ -72,7 +73,7 @@ class Fused:
                 nearest(unknown[0], list(LEARN)) if unknown else f"of {', '.join(LEARN)}",
             )
         if self.false_alarms:
-            Allowed.parse(self.false_alarms)
+            FalseAlarms.parse(self.false_alarms)
 
     def adapt(
         self, backbone: Backbone, train: Windows, task: Task, *, seed: int, watch: Watch = unwatched
@@ -95,7 +96,9 @@ class Fused:
         if self.weigh and len(self.experts) > 1 and len(faults) >= 2:
             model = weighed(model, held, faults)
         fused = joint(model.grades.apply(held), model.weights)
-        allowed = Allowed.parse(self.false_alarms or getattr(task, "false_alarms", "") or "0.01")
+        allowed = FalseAlarms.parse(
+            self.false_alarms or getattr(task, "false_alarms", "") or "0.01"
+        )
         found = border(fused, allowed, seen)
         lineage = lineage_of(_name_of(self), self, (backbone,), seed)
         lineage |= {

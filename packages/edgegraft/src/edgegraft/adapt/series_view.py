@@ -1,4 +1,4 @@
-"""What detectors of anomalies look at in a window of a series: its shape, statistics, spectrum.
+"""What detectors of anomalies look at in a window of a series: shape, statistics, spectrum.
 
 A view is a program from windows (n_windows, n_channels, n_timepoints) to features
 (n_windows, n_channels, n_features): one block of features for each channel, so that a score can
@@ -18,8 +18,10 @@ from edgegraft_edge.signal import Array
 
 MOST_POINTS = 128
 """Longer windows are averaged to so many points before their shape is compared."""
+OUTLINE_POINTS = 32
+"""The outline is the shape in so many points, small enough to be remembered many times."""
 N_BANDS = 16
-VIEWS = ("shape", "statistics", "spectrum")
+VIEWS = ("shape", "outline", "statistics", "spectrum")
 _EPS = 1e-3
 
 
@@ -104,17 +106,21 @@ class View:
 
     def program(self) -> Program:
         """From scaled windows to features."""
-        return {"shape": _shape, "statistics": _statistics, "spectrum": _spectrum}[self.name](
-            self.n_timepoints
-        )
+        if self.name in ("shape", "outline"):
+            return _pooled(self.n_timepoints, self._most)
+        return {"statistics": _statistics, "spectrum": _spectrum}[self.name](self.n_timepoints)
+
+    @property
+    def _most(self) -> int:
+        return OUTLINE_POINTS if self.name == "outline" else MOST_POINTS
 
     @property
     def spread(self) -> Array:
         """(n_features, n_timepoints), rows sum to 1: where in time a feature was taken."""
         n = self.n_timepoints
         even = np.full(n, 1 / n)
-        if self.name == "shape":
-            pooling = _pooling(n)
+        if self.name in ("shape", "outline"):
+            pooling = _pooling(n, self._most)
             return np.eye(n) if pooling is None else pooling.T / pooling.T.sum(axis=1)[:, None]
         if self.name == "spectrum":
             return np.tile(even, (len(_bands(n)) - 1, 1))
@@ -124,18 +130,18 @@ class View:
         return np.stack([even] * 7 + [recent, last])
 
 
-def _shape(n: int) -> Program:
+def _pooled(n: int, most: int) -> Program:
     draft = Draft()
-    pooling = _pooling(n)
+    pooling = _pooling(n, most)
     return draft.finish("x" if pooling is None else draft.add("matmul", "x", pooling))
 
 
-def _pooling(n: int) -> Array | None:
-    """(n_timepoints, MOST_POINTS), means of neighbours; None where a window is short."""
-    if n <= MOST_POINTS:
+def _pooling(n: int, most: int) -> Array | None:
+    """(n_timepoints, most), means of neighbours; None where a window is short."""
+    if n <= most:
         return None
-    owner = np.arange(n) * MOST_POINTS // n
-    table = (owner[:, None] == np.arange(MOST_POINTS)).astype(np.float32)
+    owner = np.arange(n) * most // n
+    table = (owner[:, None] == np.arange(most)).astype(np.float32)
     return np.asarray(table / table.sum(axis=0), dtype=np.float32)
 
 
