@@ -1,0 +1,185 @@
+"""Lines at the orders of a shaft and of bearing faults: what is found in made-up machines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgegraft.testing.backbones import check_backbone
+from edgegraft.testing.ground import assert_portable
+from edgegraft.zoo import fourier
+from edgegraft.zoo.bearing import Bearing, bearing_from
+from edgegraft.zoo.orders import Orders
+from edgegraft.zoo.registry import load_backbone
+from edgegraft_edge.errors import DataError, OptionError
+from edgegraft_edge.program import Draft
+from edgegraft_edge.signal import Windows
+
+RATE_HZ, TURNS_HZ = 6000.0, 25.0
+BEARING = Bearing.of(9, 7.94, 39.04)
+GIVEN = {"n_balls": 9, "ball_mm": 7.94, "pitch_mm": 39.04}
+
+
+def machine(order: float, turns_hz: float = TURNS_HZ, seed: int = 0, strength: float = 4.0):
+    """One second of noise, of shaft tones, and of ringing at 1700 Hz struck at an order."""
+    rng, n = np.random.default_rng(seed), 6000
+    time = np.arange(n) / RATE_HZ
+    x = rng.normal(size=n) + 3 * np.sin(2 * np.pi * turns_hz * time) + np.sin(8 * turns_hz * time)
+    if order:
+        strikes = np.zeros(n)
+        period = RATE_HZ / (order * turns_hz * 1.005)  # some slip
+        at = np.arange(rng.uniform(0, period), n - 1, period) + rng.normal(0, 0.01 * period)
+        strikes[np.clip(at.astype(int), 0, n - 1)] = strength * 6
+        ring = np.exp(-np.arange(60) / 12) * np.sin(2 * np.pi * 1700 * np.arange(60) / RATE_HZ)
+        x += np.convolve(strikes, ring)[:n]
+    return x
+
+
+def windows(*rows: np.ndarray, speeds: tuple[float, ...] = ()) -> Windows:
+    x = np.stack(rows)[:, None]
+    if not speeds:
+        return Windows.of(x, rate_hz=RATE_HZ, channels=["vib"])
+    turning = np.broadcast_to(np.array(speeds)[:, None, None], x.shape)
+    return Windows.of(np.concatenate([x, turning], axis=1), rate_hz=RATE_HZ, channels=["vib", "n"])
+
+
+def lines(orders: Orders, found: Windows) -> dict[str, np.ndarray]:
+    fitted = replace(orders, squashed=False).fit(found, seed=0)
+    return dict(zip(fitted.names, fitted.embed(found.x).T, strict=True))
+
+
+def test_orders_keep_the_contract_of_backbones():
+    check_backbone(load_backbone("orders"))
+
+
+@pytest.mark.parametrize("options", [{"rpm": 1500}, {"speed": "n", "bands": 1}])
+def test_the_program_is_portable(options):
+    rows = [machine(BEARING.bpfo, seed=seed) for seed in range(4)]
+    data = windows(*rows, speeds=(1500, 1480, 1520, 1510) if "speed" in options else ())
+    fitted = Orders(**options, **GIVEN).fit(data, seed=0)
+    # Sorted surroundings count as a comparison, lines far under the tones as what cancels.
+    assert_portable(fitted.program(*data.spec.shape), data.x, fitted.embed(data.x), size=4.0)
+
+
+@pytest.mark.parametrize("fault", ["outer", "inner", "ball"])
+def test_the_comb_of_a_fault_stands_out_most(fault):
+    order = BEARING.faults[fault]
+    data = windows(*(machine(order, seed=seed) for seed in range(3)))
+    found = lines(Orders(rpm=1500, **GIVEN), data)
+    height = {name: found[f"vib {name} 1-2, largest"].min() for name in BEARING.faults}
+    assert max(height, key=height.get) == fault
+    assert height[fault] > 1 + max(value for name, value in height.items() if name != fault)
+
+
+def test_a_healthy_machine_shows_no_fault_and_its_shaft():
+    found = lines(Orders(rpm=1500, **GIVEN), windows(*(machine(0, seed=s) for s in range(4))))
+    assert all(found[f"vib {name} 1-3, mean"].max() < 1 for name in BEARING.faults)
+    assert found["vib shaft 1, spectrum"].min() > 4 > 2 > found["vib shaft 3, spectrum"].max()
+
+
+def test_a_channel_of_speed_moves_the_orders_along():
+    rows = [machine(BEARING.bpfo, turns, seed=1) for turns in (20.0, 25.0, 31.0)]
+    told = lines(Orders(speed="n", **GIVEN), windows(*rows, speeds=(1200, 1500, 1860)))
+    assert told["vib outer 1-2, largest"].min() > 2.5
+    number = lines(Orders(rpm=1500, **GIVEN), windows(*rows))
+    assert number["vib outer 1-2, largest"][[0, 2]].max() < 2
+    assert told["vib outer 1-2, largest"][1] == pytest.approx(
+        number["vib outer 1-2, largest"][1], abs=0.05
+    )
+
+
+def test_speed_in_turns_a_second():
+    data = windows(machine(BEARING.bpfo), machine(0), speeds=(25.0, 25.0))
+    found = lines(Orders(speed="n", speed_unit="hz", **GIVEN), data)
+    assert found["vib outer 1-2, largest"][0] > 2.5
+
+
+def test_the_transform_in_two_stages_is_the_transform():
+    x = np.random.default_rng(0).normal(size=(2, 3, 100)).astype(np.float32)
+    grid, draft = fourier.Grid.of(100), Draft()
+    found = fourier.plane(draft, "x", grid, 3, grid.n_half)
+    real, imaginary = fourier.bins(draft, found, grid, 3, grid.n_half)
+    both = draft.finish(draft.add("concat", real, imaginary, axis=2)).run(x)
+    expected = np.fft.fft(x)[:, :, :50]
+    np.testing.assert_allclose(both[:, :, :50], expected.real, atol=2e-4)
+    np.testing.assert_allclose(both[:, :, 50:], expected.imag, atol=2e-4)
+
+
+def test_the_envelope_of_a_band_is_that_of_the_analytic_signal():
+    x = np.random.default_rng(1).normal(size=(1, 1, 400)).astype(np.float32)
+    grid, draft = fourier.Grid.of(400), Draft()
+    plane = fourier.plane(draft, "x", grid, 1, grid.n_half)
+    envelope = fourier.power(draft, fourier.band(draft, plane, grid, 1, (2, 7)))
+    small = fourier.band_grid(grid, (2, 7))
+    bins = np.fft.fft(x[0, 0])
+    kept = np.zeros(400, complex)
+    kept[40:140] = bins[40:140]
+    exact = np.abs(np.fft.ifft(kept) * 400) ** 2
+    found = draft.finish(envelope).run(x)[0, 0]
+    np.testing.assert_allclose(found, exact[:: 400 // small.n_points], rtol=2e-3, atol=0.5)
+
+
+def test_a_bearing_from_geometry_or_orders():
+    assert BEARING.bpfo == pytest.approx(3.585, abs=2e-3)
+    assert BEARING.bpfi == pytest.approx(5.415, abs=2e-3)
+    assert bearing_from({"rpm": 0}) is None
+    found = bearing_from({"bpfo": 3.585, "bpfi": 5.415, "bsf": 2.357})
+    assert found.ftf == pytest.approx(0.398, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"n_balls": 9},
+        {"n_balls": 9, "ball_mm": 50, "pitch_mm": 39},
+        {"bpfo": 5.4, "bpfi": 3.6, "bsf": 2.3},
+        {"bpfo": 3.4, "bpfi": 5.2, "bsf": 2.3, "ftf": 0.7},
+        {"n_balls": 9, "ball_mm": 8, "pitch_mm": 39, "bpfo": 3.6},
+    ],
+)
+def test_what_describes_no_bearing_is_refused(values):
+    with pytest.raises(OptionError) as caught:
+        bearing_from(values)
+    assert caught.value.code == "bearing-form"
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"n_balls": 9, "ball_mm": 7.9, "pitch_mm": 39.0}, "speed-missing"),
+        ({"speed": "m"}, "channel-missing"),
+        ({"rpm": 15.0}, "window-short"),
+        ({"speed": "vib"}, "speed-still"),
+    ],
+)
+def test_what_has_no_orders_is_refused(options, code):
+    still = windows(machine(0) - 100, machine(0) - 100, speeds=(1500, 1500))
+    with pytest.raises((DataError, OptionError)) as caught:
+        Orders(**options).fit(still, seed=0)
+    assert caught.value.code == code
+
+
+def test_an_unknown_rate_has_no_orders():
+    data = windows(machine(0))
+    data = replace(data, spec=replace(data.spec, rate_hz=1.0))
+    with pytest.raises(DataError) as caught:
+        Orders(rpm=1500).fit(data, seed=0)
+    assert caught.value.code == "rate-missing"
+
+
+def test_options_by_name():
+    backbone = load_backbone("orders:rpm=1772,n_balls=9,ball_mm=7.94,pitch_mm=39.04,bands=2")
+    assert (backbone.rpm, backbone.n_balls, backbone.bands) == (1772, 9, 2)
+    assert backbone.card.name.startswith("orders:rpm=1772")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [("rmp=1772", "option-unknown"), ("rpm=fast", "option-value"),
+                       ("mean=3", "option-unknown")],
+)  # fmt: skip
+def test_options_that_are_none_are_refused(text, code):
+    with pytest.raises(OptionError) as caught:
+        load_backbone(f"orders:{text}")
+    assert caught.value.code == code
