@@ -23,6 +23,7 @@ from edgegraft.evaluate.evaluation import Evaluation
 from edgegraft.evaluate.negative import POOL, SourceEffect, effects, summed_up
 from edgegraft.evaluate.verdict import Verdict
 from edgegraft.recipe import Recipe
+from edgegraft.tasks.anomaly import ANOMALY
 from edgegraft.tasks.task import Task
 from edgegraft_edge import __version__, bundle, runner
 from edgegraft_edge.bundle import Bundle
@@ -189,6 +190,7 @@ def report(found: Findings) -> dict[str, Any]:
         "learning_curve": found.curve,
         **({"embedding_map": _map(found), "pictures": _pictures(found)} if told_apart else {}),
         **({} if told_apart else {"estimates": _estimates(found)}),
+        **({"detection": _detection(found)} if compared.task.name == "anomaly" else {}),
         "training": [{"name": name, "epochs": epochs} for name, epochs in found.training.items()],
         "cost": {
             "seconds_total": round(found.seconds, 2),
@@ -327,6 +329,29 @@ def _estimates(found: Findings) -> dict[str, Any]:
     }
     truth = compared.task.truth(compared.windows, compared.classes)
     return estimate_section(outputs, compared.windows, truth, table.probabilities, others)
+
+
+def _detection(found: Findings) -> dict[str, Any]:
+    """Alarms along the recordings, out of fold; nothing where windows are no rows in time."""
+    from edgegraft.evaluate.detect_report import detection_section
+    from edgegraft_edge.alarms import FalseAlarms
+
+    compared, task = found.compared, found.compared.task
+    table = compared.table_of(found.verdict.shipped)
+    if table is None or compared.windows.spec.kind not in ("series", "audio"):
+        return {}
+    windows, backbone = compared.windows, found.adapted.members[0].backbone
+    explained = getattr(backbone, "contributions", None)
+    part = found.adapted.parts[0] if isinstance(found.adapted, Mixture) else found.adapted
+    asked = str(getattr(task, "false_alarms", "") or "")
+    per_s = FalseAlarms.parse(asked).per_s if asked else None
+    return detection_section(
+        table.probabilities[:, compared.classes.index(ANOMALY)],
+        windows,
+        str(getattr(task, "normal", "")),
+        asked_per_day=None if per_s is None else per_s * 86_400,
+        contributions=explained(part.steps.run(windows.x)).sum(axis=2) if explained else None,
+    )
 
 
 def _beside(found: Findings) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from edgegraft.evaluate import plots
+from edgegraft.evaluate.detect_sections import detection_sections
 from edgegraft.evaluate.estimate_sections import estimate_sections, unit_of_all
 from edgegraft.evaluate.wording import (
     FALLING,
@@ -60,6 +61,7 @@ def sections(report: Mapping[str, Any]) -> dict[str, Any]:
         "primary": primary,
         "unit": unit,
         "estimates": estimate_sections(report),
+        "detection": detection_sections(report),
         "tiles": _tiles(report, evaluation, primary),
         "rows": _rows(report.get("rows") or (), primary),
         "confusion": _confusion(evaluation),

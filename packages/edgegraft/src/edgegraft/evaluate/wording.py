@@ -22,8 +22,6 @@ SHARES = frozenset(
         "f1",
         "calibration_error",
         "coverage",
-        "vus_pr",
-        "auc_pr",
         "range_f1",
         "range_precision",
         "range_recall",
@@ -41,7 +39,7 @@ FALLING = frozenset({"log_loss", "brier", "calibration_error", "delay_s", "false
 IN_UNIT = frozenset({"rmse", "mae", "quantile_loss", "width"})
 """Metrics that have the unit of what is estimated."""
 
-FIXED = frozenset({"log_loss", "brier"})
+FIXED = frozenset({"log_loss", "brier", "vus_pr", "auc_pr"})
 """Metrics near one, of which three places after the point are told."""
 
 COLUMNS = (
@@ -216,6 +214,8 @@ def duration(value: Any) -> str:
     number = known(value)
     if number is None:
         return MISSING
+    if number == 0:
+        return "0\u00a0s"
     if number < 1:
         return f"{1000 * number:.2g}\u00a0ms" if number < 0.1 else f"{1000 * number:.0f}\u00a0ms"
     if number < 99.95:
