@@ -114,7 +114,11 @@ def _follow(
 
 def _rows(opened: Any, arguments: argparse.Namespace) -> tuple[Rows, tuple[str, ...]]:
     again = Again(opened, 2)
-    names = header_names(again.lines[0]) if again.lines else []
+    if not again.lines:
+        raise DataError.of(
+            "source-empty", "an empty source", "the first line names the columns", "add a header"
+        )
+    names = header_names(again.lines[0])
     place = time_place(names, arguments.time_column, arguments.channel)
     if place is None and arguments.rate_hz is None and "/" in arguments.false_alarms:
         raise DataError.of(
@@ -126,7 +130,7 @@ def _rows(opened: Any, arguments: argparse.Namespace) -> tuple[Rows, tuple[str, 
     if unknown:
         raise OptionError.of(
             "channel-unknown", f"--channel {unknown[0]}", "no column has that name",
-            nearest(unknown[0], names) if names else "a table with a header",
+            nearest(unknown[0], names),
         )  # fmt: skip
     chosen = arguments.channel or [name for at, name in enumerate(names) if at != place]
     if not chosen:
