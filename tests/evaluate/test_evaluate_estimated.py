@@ -81,7 +81,8 @@ def test_units_are_whole_machines_for_lives_and_blocks_of_time_for_forecasts():
     unit, blocks = units_of(series, LOAD)
     assert unit == "block"
     assert (np.diff(blocks) >= 0).all()
-    assert len(np.unique(blocks)) == 200 // (24 + 4)
+    assert len(np.unique(blocks)) == 20
+    assert len(np.unique(blocks_of(series, 40))) == 200 // 80
     named = evaluate_estimates(guesses(LOAD, series), series, Toy(LOAD))
     assert named.worst[0]["unit"].startswith("windows from sample")
 

@@ -21,7 +21,7 @@ def units_of(windows: Windows, outputs: Outputs | None = None) -> tuple[Unit, Ar
 
     Estimates of one recording, and all forecasts, go by contiguous blocks of time: windows that
     follow each other share samples, and forecasts are asked for later times of the same series. A
-    block is no shorter than a window with what is asked ahead of it, as far as there are two.
+    block is no shorter than a window, or than twice what is asked ahead, as far as there are two.
     Series of one length count as recorded side by side, and share their blocks.
 
     >>> windows = Windows.of(np.zeros((6, 1, 8)), groups=list("aabbcc"))
@@ -46,7 +46,7 @@ def blocks_of(windows: Windows, ahead: int = 0) -> Array:
     >>> from dataclasses import replace
     >>> one = replace(windows, recording=np.zeros(100, int), start=np.arange(100))
     >>> len(np.unique(blocks_of(one))), len(np.unique(blocks_of(one, ahead=16)))
-    (20, 5)
+    (20, 3)
     """
     numbers = np.unique(windows.recording)
     if len(numbers) == len(windows):  # one window each: in the order that they stand
@@ -59,7 +59,7 @@ def blocks_of(windows: Windows, ahead: int = 0) -> Array:
     width = windows.spec.n_timepoints if isinstance(windows.spec, WindowSpec) else 1
     beside = np.ptp(spans[numbers]) <= 1 and np.ptp(begins[numbers]) <= 1
     total = int(spans.max()) if beside else int(spans.sum())
-    count = int(np.clip(total // (width + ahead), 2, BLOCKS))
+    count = int(np.clip(total // (2 * ahead or width), 2, BLOCKS))
     length = -(-total // count)
     place = (windows.start - begins[windows.recording]) // length
     if beside:
