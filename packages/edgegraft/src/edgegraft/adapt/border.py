@@ -10,13 +10,18 @@ alarms are to be rarer than what was seen can show, the tail is taken to be expo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from edgegraft.tasks.anomaly import ANOMALY
 from edgegraft_edge.alarms import FalseAlarms
 from edgegraft_edge.errors import OptionError
+from edgegraft_edge.heads import LinearHead
 from edgegraft_edge.signal import Array, Windows, WindowSpec
+
+_SURE = float(np.log(19.0))  # log odds of 95 to 5
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,14 @@ def border(held: Array, allowed: FalseAlarms, windows: Windows | None = None) ->
         share = allowed.p(windows.spec.length_s)
     score, beyond = quantile(scores, share)
     return Border(score, float(np.median(held)), float((held > score).mean()), beyond)
+
+
+def alarm_head(found: Border, classes: Sequence[str]) -> LinearHead:
+    """Probability one half at the border, 5 % at what is usual."""
+    slope = _SURE / max(found.score - found.usual, 0.02 * abs(found.score) + 1e-6)
+    sign = np.array([1.0 if name == ANOMALY else -1.0 for name in classes]) / 2
+    weight = (slope * sign)[None, :].astype(np.float32)
+    return LinearHead(weight, (-slope * found.score * sign).astype(np.float32))
 
 
 def highest(scores: Array, windows: Windows) -> Array:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgegraft.adapt.adapted import Adapted, Member
-from edgegraft.adapt.border import Border, border
+from edgegraft.adapt.border import alarm_head, border
 from edgegraft.adapt.departure import LEARN
 from edgegraft.adapt.departures import DEFAULT, Departures, joint, learn, learn_fleet
 from edgegraft.adapt.probe import lineage_of
@@ -25,11 +25,9 @@ from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge.alarms import FalseAlarms
 from edgegraft_edge.errors import DataError, OptionError, nearest
-from edgegraft_edge.heads import LinearHead
 from edgegraft_edge.program import IDENTITY
 from edgegraft_edge.signal import Array, Windows
 
-_SURE = float(np.log(19.0))  # log odds of 95 to 5
 _PRIOR_FAULTS = 10
 
 
@@ -174,14 +172,6 @@ class ForecastResidual(Fused):
     """What a ridge forecast of the end of a window leaves over."""
 
     experts: tuple[str, ...] = field(default=("forecast",), metadata={"help": "which are asked"})
-
-
-def alarm_head(found: Border, classes: Sequence[str]) -> LinearHead:
-    """Probability one half at the border, 5 % at what is usual."""
-    slope = _SURE / max(found.score - found.usual, 0.02 * abs(found.score) + 1e-6)
-    sign = np.array([1.0 if name == ANOMALY else -1.0 for name in classes]) / 2
-    weight = (slope * sign)[None, :].astype(np.float32)
-    return LinearHead(weight, (-slope * found.score * sign).astype(np.float32))
 
 
 def weighed(model: Departures, held: Array, faults: Windows) -> Departures:

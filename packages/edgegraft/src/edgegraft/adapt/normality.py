@@ -20,6 +20,8 @@ from typing import ClassVar
 import numpy as np
 
 from edgegraft.adapt.adapted import Adapted, Member
+from edgegraft.adapt.border import alarm_head
+from edgegraft.adapt.border import border as border_of
 from edgegraft.adapt.expert import normalised
 from edgegraft.adapt.probe import lineage_of
 from edgegraft.adapt.strategy import Watch, unwatched
@@ -29,6 +31,7 @@ from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone, BackboneCard
 from edgegraft.zoo.cache import embed_cached
 from edgegraft.zoo.graph import Graph
+from edgegraft_edge.alarms import FalseAlarms
 from edgegraft_edge.errors import DataError, OptionError, SplitError
 from edgegraft_edge.heads import LinearHead
 from edgegraft_edge.picture import resizing
@@ -135,7 +138,12 @@ class Distance:
         steps, normal = normalised(normal, self.normalise)
         bound = backbone.fit(normal, seed=seed)
         memory, held = self._learn(bound, normal, seed)
-        head, border = _head(held, self.false_alarms, classes)
+        told = getattr(task, "false_alarms", "")
+        if told:
+            found = border_of(held, FalseAlarms.parse(told), normal)
+            head, border = alarm_head(found, classes), found.score
+        else:
+            head, border = _head(held, self.false_alarms, classes)
         lineage = lineage_of(type(self).__name__.lower(), self, (backbone,), seed)
         lineage |= {"border": round(border, 6), "normal_windows": len(normal)}
         return Adapted(steps, (Member(memory, head),), classes, train.spec, lineage)

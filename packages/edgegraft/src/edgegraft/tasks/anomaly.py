@@ -1,4 +1,10 @@
-"""Normal or not: learned from normal windows, tried on whatever else is labelled."""
+"""Normal or not: learned from normal windows, tried on whatever else is labelled.
+
+Of continuous recordings, anomalies are intervals. A window counts as an anomaly as soon as an
+interval that is not normal reaches into it, so that no such window is ever learned from as normal;
+windows follow each other by a quarter of their length unless the data says otherwise, so that an
+anomaly is met soon after it begins.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +16,9 @@ import numpy as np
 from edgegraft.data.dataset import Dataset
 from edgegraft.tasks.metrics import CLASSIFICATION
 from edgegraft.tasks.task import Metric
-from edgegraft_edge.errors import DataError, nearest
-from edgegraft_edge.signal import UNLABELLED, Array, Windows
+from edgegraft_edge.alarms import FalseAlarms
+from edgegraft_edge.errors import DataError, OptionError, nearest
+from edgegraft_edge.signal import UNLABELLED, Array, Windows, WindowSpec
 
 ANOMALY = "anomaly"
 NORMAL_NAMES = ("normal", "good", "ok", "healthy", "baseline", "nominal")
@@ -33,6 +40,26 @@ class Anomaly:
     primary: str = field(
         default="macro_f1", metadata={"help": "metric that selection and verdict go by"}
     )
+    false_alarms: str = field(
+        default="",
+        metadata={"help": "how many are allowed: 1/day, 2/week, or a share of normal windows"},
+    )
+    unlabelled: str = field(
+        default="auto",
+        metadata={"help": "what windows without a label are: unknown, normal, or (auto) normal "
+                  "where nothing at all is labelled"},
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if self.false_alarms:
+            FalseAlarms.parse(self.false_alarms)
+        if self.unlabelled not in ("auto", "unknown", "normal"):
+            raise OptionError.of(
+                "option-range",
+                f"unlabelled={self.unlabelled!r}",
+                "windows without a label are one of three things",
+                "unlabelled=unknown, normal or auto",
+            )
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -44,8 +71,14 @@ class Anomaly:
         return None
 
     def windows(self, data: Dataset) -> Windows:
-        """As the data set is cut by itself."""
-        return data.windows()
+        """As the data set is cut, recordings at a quarter of a window, labels as said above."""
+        found = data.windows()
+        if data.ready is not None or found.spec.kind != "series":
+            return found
+        if data.options.stride_s is None:
+            spec = found.series
+            found = data.windows(spec.length_s, max(spec.length_s / 4, 1 / spec.rate_hz))
+        return self._touched(found, data)
 
     def truth(self, windows: Windows, columns: Sequence[str]) -> Array:
         """Codes int (n_windows,): the place of each label among the columns, -1 if none."""
@@ -56,7 +89,12 @@ class Anomaly:
 
         Errors: `DataError` "normal-unknown" where no label can be taken for normal.
         """
-        return replace(self, normal=self._normal(windows))
+        if self.unlabelled == "auto":
+            told = len(windows.classes) > 0 or not isinstance(windows.spec, WindowSpec)
+            settled = replace(self, unlabelled="unknown" if told else "normal")
+        else:
+            settled = self
+        return replace(settled, normal=settled._normal(windows))
 
     def relabelled(self, windows: Windows) -> Windows:
         """The same windows with the normal label and "anomaly" for all others.
@@ -65,7 +103,8 @@ class Anomaly:
         """
         normal = self._normal(windows)
         y = np.where(windows.y == normal, normal, ANOMALY)
-        return replace(windows, y=np.where(windows.y == UNLABELLED, UNLABELLED, y))
+        rest = normal if self.unlabelled == "normal" else UNLABELLED
+        return replace(windows, y=np.where(windows.y == UNLABELLED, rest, y))
 
     def classes(self, windows: Windows) -> tuple[str, ...]:
         """Both names, "anomaly" and the normal label, sorted, whether or not there are anomalies.
@@ -74,7 +113,34 @@ class Anomaly:
         """
         return tuple(sorted((ANOMALY, self._normal(windows))))
 
+    def _touched(self, windows: Windows, data: Dataset) -> Windows:
+        """A window that an interval other than a normal one reaches into carries its label."""
+        spans = [
+            (number, span)
+            for number, recording in enumerate(data.recordings)
+            for span in recording.labels
+        ]
+        labels = sorted({span.label for _, span in spans} - {UNLABELLED})
+        if self.normal:
+            normal = {self.normal}
+        elif self.unlabelled == "normal":
+            normal = set()
+        else:
+            normal = {label for label in labels if label.lower() in NORMAL_NAMES}
+            normal = normal or (set(labels) if len(labels) == 1 else set())
+        y = windows.y.astype(object)
+        length = windows.series.n_timepoints
+        for number, span in spans:
+            if span.label not in normal | {UNLABELLED}:
+                inside = (windows.start < span.stop) & (windows.start + length > span.start)
+                y[(windows.recording == number) & inside] = span.label
+        return replace(windows, y=y.astype(str))
+
     def _normal(self, windows: Windows) -> str:
+        if self.unlabelled == "normal":
+            return self.normal or next(
+                (label for label in windows.classes if label.lower() in NORMAL_NAMES), "normal"
+            )
         known = [label for label in windows.classes if label != ANOMALY]
         if self.normal in known:
             return self.normal
