@@ -97,13 +97,23 @@ def unranked(backbones: Sequence[Backbone], because: str) -> tuple[Ranked, ...]:
     return tuple(sorted(rows, key=lambda row: order[row.kind]))
 
 
+FUSED, SIMPLEST = "fused", "subsequence-pca"
+ON_WINDOWS = frozenset(
+    {FUSED, SIMPLEST, "shape-neighbours", "density", "spectral", "forecast-residual"}
+)
+"""Strategies that learn what is normal from the windows of a series themselves."""
+
+
+SHORTEST = 8
+
+
 def plan_normality(
     chosen: Backbone, strategy: str, options: Mapping[str, Any], windows: Windows
 ) -> tuple[Row, ...]:
     """The rows for a task that knows normal windows alone; the first one ships unless beaten.
 
-    The controls are the same network with random weights, and the distance on the classical
-    backbone of the kind.
+    Of series that is `FUSED`, which looks at the windows themselves. The controls are the same
+    network with random weights, and the distance on the classical backbone of the kind.
     """
 
     def row(backbone: Backbone, name: str, role: Role) -> Row:
@@ -113,8 +123,14 @@ def plan_normality(
     names = (
         (strategy,) if strategy != "auto" else (*(("patch-memory",) if places else ()), "distance")
     )
-    rows = [row(chosen, name, "candidate") for name in names]
-    if isinstance(chosen, Trainable) and chosen.card.kind == "pretrained":
+    rows = [row(chosen, name, "candidate") for name in names if name not in ON_WINDOWS]
+    looking = [name for name in names if name in ON_WINDOWS]
+    if strategy == "auto" and windows.spec.kind == "series" and windows.spec.shape[-1] >= SHORTEST:
+        looking = [FUSED, SIMPLEST]
+    raw = load_backbone("raw")
+    own = [row(raw, name, "control" if name == SIMPLEST else "candidate") for name in looking]
+    rows = [*own[:1], *rows, *own[1:]]
+    if isinstance(chosen, Trainable) and chosen.card.kind == "pretrained" and rows != own:
         rows.append(row(chosen.with_random_weights(0), names[0], "control"))
     for backbone, _ in CONTROLS[windows.spec.kind]:
         control = row(load_backbone(backbone), "distance", "control")
