@@ -77,7 +77,8 @@ def made_for(task):
     return [name for name in catalog.names("strategies") if task in tasks_of(name)]
 
 
-STRATEGIES = made_for("classification")
+RULES = {"bearing-rule"}  # learn from no label, and read the backbone `orders` alone
+STRATEGIES = [name for name in made_for("classification") if name not in RULES]
 ESTIMATING = [name for name in catalog.names("tasks") if name in LINES]
 NOT_LEARNED: dict[str, str] = {}
 """Controls that learn nothing of the kind, with what they do instead."""

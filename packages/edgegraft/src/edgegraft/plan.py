@@ -30,8 +30,9 @@ DEAR = 50_000_000
 """Multiply-adds of a window above which a network is trained only when asked for."""
 
 
-UNRANKED = frozenset({"raw"})
-"""Architectures that no linear head can do anything with; some strategies start from them."""
+UNRANKED = frozenset({"raw", "orders"})
+"""Architectures that nothing is ranked with unasked: what no linear head can do anything with, and
+what must be told the machine first."""
 
 
 CONTROLS: Mapping[str, tuple[tuple[str, str], ...]] = {

@@ -10,7 +10,14 @@ import numpy as np
 
 from edgegraft.adapt.adapted import SMALLEST, Adapted, Member
 from edgegraft.adapt.calibration import best_temperature, softmax
-from edgegraft.adapt.expert import Expert, Material, fit_ridge_expert, fit_trees_expert, prepare
+from edgegraft.adapt.expert import (
+    Expert,
+    Material,
+    fit_ridge_expert,
+    fit_trees_expert,
+    prepare,
+    suited,
+)
 from edgegraft.adapt.probe import assemble, lineage_of
 from edgegraft.adapt.scored import Scored
 from edgegraft.adapt.strategy import Watch, unwatched
@@ -73,7 +80,7 @@ class Blend:
         self, backbone: Backbone, train: Windows, task: Task, *, seed: int, watch: Watch = unwatched
     ) -> Scored:
         """The same, with what the mixture says of windows left out."""
-        material = prepare(train, task, self.normalise)
+        material = prepare(train, task, suited(self.normalise, backbone))
         experts = self._experts(backbone, material, seed)
         names = [expert.backbone.card.name for expert in experts]
         shares = np.array([2.0 if name in self.doubled else 1.0 for name in names])

@@ -68,6 +68,11 @@ def prepare(train: Windows, task: Task, normalise: str) -> Material:
     return Material(windows, steps, classes, labelled.codes(classes))
 
 
+def suited(normalise: str, backbone: Backbone) -> str:
+    """The step for a backbone: "auto" is "none" where it needs windows as they were measured."""
+    return "none" if normalise == "auto" and getattr(backbone, "as_measured", False) else normalise
+
+
 def normalised(windows: Windows, normalise: str) -> tuple[Program, Windows]:
     """The step of that name, fitted on the windows, and the windows after it.
 

@@ -12,6 +12,7 @@ from edgegraft.adapt.expert import (
     fit_ridge_expert,
     fit_trees_expert,
     prepare,
+    suited,
 )
 from edgegraft.adapt.scored import Scored
 from edgegraft.adapt.strategy import Watch, unwatched
@@ -58,7 +59,7 @@ class Probe:
         """The same, with what a ridge head says of windows left out."""
         left_out = None
         backbone = tapped(backbone, self.taps)
-        material = prepare(train, task, self.normalise)
+        material = prepare(train, task, suited(self.normalise, backbone))
         if self.head == "ridge":
             expert = fit_ridge_expert(
                 backbone, material, seed=seed, balanced=self.balanced, copies=self.copies
