@@ -6,6 +6,10 @@ import sys
 import numpy as np
 import pytest
 
+from edgegraft.adapt.forecast_mixer import ForecastMixer
+from edgegraft.tasks.forecasting import Forecasting
+from edgegraft.testing import check_backbone, check_estimator
+from edgegraft.testing.samples import sample_series
 from edgegraft.zoo.hub_forecast import load_forecaster
 from edgegraft.zoo.registry import load_backbone
 from edgegraft_edge.errors import ModelError, OptionError
@@ -76,18 +80,30 @@ def goes_the_whole_way(folder, context):
     assert np.isfinite(longer).all()
     bound = backbone.ahead(5).fit(Windows.of(x), seed=0)
     assert np.allclose(bound.embed(x), found[..., :5].reshape(3, -1), atol=1e-3)
-    with pytest.raises(ModelError) as caught:
-        backbone.program(2, 90)
-    assert caught.value.code == "program-none"
+    return backbone, x
 
 
-def test_a_tiny_time_mixer_in_a_folder_forecasts(ttm_folder):
-    goes_the_whole_way(ttm_folder, 64)
+def test_a_tiny_time_mixer_in_a_folder_forecasts_as_its_program_does(ttm_folder):
+    backbone, x = goes_the_whole_way(ttm_folder, 64)
+    for length, horizon in ((90, 16), (64, 5), (40, 40)):
+        program = backbone.forecaster(2, length, horizon)
+        said = program.run(x[..., :length])
+        assert np.allclose(said, backbone.forecast(x[..., :length], horizon), atol=1e-3)
+    check_backbone(backbone)
+
+
+def test_a_tiny_time_mixer_gets_a_head_and_ships(ttm_folder):
+    raw = sample_series()
+    task = Forecasting(horizon=12).bound(raw)
+    check_estimator(ForecastMixer(), load_backbone(ttm_folder), task)
 
 
 @pytest.mark.filterwarnings("ignore:We recommend keeping prediction length")
-def test_a_chronos_in_a_folder_forecasts(chronos_folder):
-    goes_the_whole_way(chronos_folder, 64)
+def test_a_chronos_in_a_folder_forecasts_and_has_no_program(chronos_folder):
+    backbone, _ = goes_the_whole_way(chronos_folder, 64)
+    with pytest.raises(ModelError) as caught:
+        backbone.program(2, 90)
+    assert caught.value.code == "program-none"
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@
 A folder is as the hub has it: ``config.json`` and the weights. ``hf:OWNER/NAME`` is the same folder
 in the cache of the hub, where ``hf download OWNER/NAME`` puts it; nothing is downloaded unasked.
 
-They run where their packages run: on servers. There is no program of them for devices, and asking
-for one ends in ``program-none``; what they know can be handed down, see the guide on students.
+A Tiny Time Mixer becomes a program, so it ships to devices like any network. A Chronos runs where
+its package runs, on servers: asking for its program ends in ``program-none``.
 
 Sources: Ekambaram et al., Tiny Time Mixers, NeurIPS 2024; Ansari et al., Chronos, TMLR 2024.
 """
@@ -24,10 +24,12 @@ from typing import Any, Literal
 import numpy as np
 
 from edgegraft.zoo.backbone import BackboneCard
+from edgegraft.zoo.mixer import in_unit, rolled_out
+from edgegraft.zoo.ttm import open_ttm, ttm_program
 from edgegraft_edge import json_text
 from edgegraft_edge.errors import ModelError
 from edgegraft_edge.parts import missing
-from edgegraft_edge.program import Program
+from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array, Windows
 
 Family = Literal["ttm", "chronos"]
@@ -37,7 +39,6 @@ PACKAGES: Mapping[Family, tuple[str, str]] = {
 }
 """Import name and distribution of the package of each family; the extra has the family's name."""
 _ROWS = 256  # series forecast at a time
-_TINY = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ class HubForecaster:
 
         Errors: `OptionError` "extra-missing" without the package; `ModelError` "weights-unread".
         """
-        model = _model(self.family, self.folder)
+        model = _model(self.family, self.folder, self.context)
         n_windows, n_channels, n_timepoints = x.shape
         rows = np.asarray(x, dtype=np.float32).reshape(-1, n_timepoints)
         found = np.empty((len(rows), horizon), dtype=np.float32)
@@ -83,13 +84,44 @@ class HubForecaster:
         return found.reshape(n_windows, n_channels, horizon)
 
     def program(self, *shape: int) -> Program:
-        """There is none. Errors: `ModelError` "program-none", always."""
-        raise ModelError.of(
-            "program-none",
-            f"a program of {self.card.name!r}",
-            f"it runs in {PACKAGES[self.family][1]}, on servers; devices cannot run it",
-            "forecast-mixer on mixer-series, or forecast-ridge, which ship to any device",
-        )
+        """The embedding as a program. Errors: `ModelError` "program-none", as of `forecaster`."""
+        draft = Draft()
+        ahead = draft.call(self.forecaster(shape[0], shape[1], self.horizon))
+        return draft.finish(draft.add("reshape", ahead, shape=[shape[0] * self.horizon]))
+
+    @property
+    def portable(self) -> bool:
+        """Whether there is a program of it."""
+        return self.family == "ttm"
+
+    def forecaster(self, n_channels: int, n_timepoints: int, horizon: int) -> Program:
+        """From windows (n_windows, n_channels, n_timepoints) to what follows, `horizon` steps.
+
+        Errors: `ModelError` "program-none" of a Chronos.
+        """
+        if not self.portable:
+            raise ModelError.of(
+                "program-none",
+                f"a program of {self.card.name!r}",
+                f"it runs in {PACKAGES[self.family][1]}, on servers; devices cannot run it",
+                "forecast-mixer on mixer-series, or forecast-ridge, which ship to any device",
+            )
+        network = _read(self.family, self.folder)
+        once = ttm_program(network, n_channels, self.context)
+        draft = Draft()
+
+        def ahead(unit: str, n_steps: int) -> str:
+            said = draft.call(once, unit)
+            return draft.add("slice", said, axis=2, start=0, stop=n_steps)
+
+        reach = _Reach(self.context, int(network.model.config.prediction_length))
+        return rolled_out(draft, ahead, reach, n_timepoints, horizon)
+
+
+@dataclass(frozen=True)
+class _Reach:
+    context: int
+    horizon: int
 
 
 def load_forecaster(folder: Path, name: str = "") -> HubForecaster:
@@ -173,14 +205,19 @@ def _package(family: Family, found: str) -> Any:
 
 
 @lru_cache(maxsize=2)
-def _model(family: Family, folder: Path) -> Callable[[Array, int], Array]:
-    """Rows (n_rows, n_timepoints), and how many steps are wanted -> rows of steps.
-
-    There may be fewer or more steps than are wanted.
-    """
+def _read(family: Family, folder: Path) -> Any:
+    """The network in torch, or the pipeline."""
     package = _package(family, str(folder))
     try:
-        return _ttm(folder) if family == "ttm" else _chronos(package, folder)
+        if family == "ttm":
+            return open_ttm(folder)
+        import torch
+
+        return package.BaseChronosPipeline.from_pretrained(
+            folder, device_map="cpu", dtype=torch.float32
+        )
+    except ModelError:
+        raise
     except Exception as error:  # whatever a package that is not ours makes of a bad file
         raise ModelError.of(
             "weights-unread",
@@ -190,33 +227,31 @@ def _model(family: Family, folder: Path) -> Callable[[Array, int], Array]:
         ) from error
 
 
-def _ttm(folder: Path) -> Callable[[Array, int], Array]:
+def _model(family: Family, folder: Path, context: int) -> Callable[[Array, int], Array]:
+    """Rows (n_rows, n_timepoints), and how many steps are wanted -> rows of steps.
+
+    There may be fewer or more steps than are wanted.
+    """
+    network = _read(family, folder)
+    return _ttm(network, context) if family == "ttm" else _chronos(network)
+
+
+def _ttm(network: Any, context: int) -> Callable[[Array, int], Array]:
     import torch
 
-    module = import_module("tsfm_public.models.tinytimemixer")
-    model = module.TinyTimeMixerForPrediction.from_pretrained(folder, local_files_only=True).eval()
-    context = int(model.config.context_length)
+    reach = _Reach(context, 0)
 
     def ahead(rows: Array, n_steps: int) -> Array:
-        length = rows.shape[1]
-        level = rows.mean(axis=1, keepdims=True)
-        filling = np.repeat(level, max(0, context - length), axis=1)
-        seen = np.concatenate([filling, rows[:, -context:]], axis=1)
-        scale = rows.std(axis=1, keepdims=True) + _TINY  # its own floor is not of any unit
         with torch.inference_mode():
-            said = model(past_values=torch.tensor((seen - level) / scale)[..., None])
-        found: Array = said.prediction_outputs[..., 0].numpy() * scale + level
+            unit, level, scale = in_unit(torch.tensor(rows), reach)
+            found: Array = (network(unit[:, None])[:, 0] * scale + level).numpy()
         return found
 
     return ahead
 
 
-def _chronos(package: Any, folder: Path) -> Callable[[Array, int], Array]:
+def _chronos(model: Any) -> Callable[[Array, int], Array]:
     import torch
-
-    model = package.BaseChronosPipeline.from_pretrained(
-        folder, device_map="cpu", dtype=torch.float32
-    )
 
     def ahead(rows: Array, n_steps: int) -> Array:
         found, _ = model.predict_quantiles(

@@ -13,10 +13,10 @@ Forecasting?, AAAI 2023; normalisation of each window: Kim et al., ICLR 2022.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -192,6 +192,11 @@ class Mixer:
         return self.with_card(replace(self.card, seed=seed)).with_weights(self.shape.draw(seed))
 
     @property
+    def portable(self) -> bool:
+        """Whether there is a program of it; always."""
+        return True
+
+    @property
     def blocks(self) -> tuple[str, ...]:
         """Names of the blocks from the signal up, for freezing."""
         return self.shape.blocks
@@ -238,14 +243,14 @@ class Mixer:
 
         Returns: float32 (n_windows, n_channels, horizon), in that unit.
         """
-        return embed_in_batches(self.forecaster(x.shape[2], horizon), x)
+        return embed_in_batches(self.forecaster(x.shape[1], x.shape[2], horizon), x)
 
     def program(self, *shape: int) -> Program:
         """The embedding as a program; all channels are rows of the same products."""
         n_channels, n_timepoints = shape
         draft = Draft()
         net = _Written(draft, self)
-        unit, level, scale = net.in_unit("x", n_timepoints)
+        unit, level, scale = unit_of(draft, "x", n_timepoints, self.shape.context)
         parts = (
             net.latent(unit),
             draft.add("tanh", draft.add("mul", level, np.float32(1 / _LIMIT))),
@@ -256,25 +261,11 @@ class Mixer:
             draft.add("reshape", joined, shape=[n_channels * self.shape.channel_dim])
         )
 
-    def forecaster(self, n_timepoints: int, horizon: int) -> Program:
+    def forecaster(self, n_channels: int, n_timepoints: int, horizon: int) -> Program:
         """From windows (n_windows, n_channels, n_timepoints) to what follows, `horizon` steps."""
         draft = Draft()
-        net, value, length = _Written(draft, self), "x", n_timepoints
-        found: list[str] = []
-        for start in range(0, horizon, self.shape.horizon):
-            n_steps = min(self.shape.horizon, horizon - start)
-            unit, level, scale = net.in_unit(value, length)
-            ahead = net.ahead(unit, n_steps)
-            found.append(draft.add("add", draft.add("mul", ahead, scale), level))
-            if start + n_steps < horizon:
-                first = max(0, length + n_steps - self.shape.context)
-                kept = draft.add("slice", value, axis=2, start=first, stop=length)
-                value, length = (
-                    draft.add("concat", kept, found[-1], axis=2),
-                    length - first + n_steps,
-                )
-        joined = draft.add("concat", *found, axis=2) if len(found) > 1 else found[0]
-        return draft.finish(joined)
+        net = _Written(draft, self)
+        return rolled_out(draft, net.ahead, self.shape, n_timepoints, horizon)
 
 
 class _Written:
@@ -291,22 +282,6 @@ class _Written:
             array = array[..., :columns] if columns else array
             self._kept[key] = self.draft.constant(array, name if not columns else "")
         return self._kept[key]
-
-    def in_unit(self, value: str, length: int) -> tuple[str, str, str]:
-        """(windows of the context's length in units of their own, their level, their scale)"""
-        draft, context = self.draft, self.shape.context
-        if length > context:
-            value = draft.add("slice", value, axis=2, start=length - context, stop=length)
-        level = draft.add("mean", value, axes=[2])
-        centred = draft.add("sub", value, level)
-        power = draft.add("mean", draft.add("mul", centred, centred), axes=[2])
-        sharp = draft.add("mul", level, np.float32(SHARP))
-        floor = draft.add("add", draft.add("mul", sharp, sharp), np.float32(_TINY))
-        scale = draft.add("sqrt", draft.add("add", power, floor))
-        unit = draft.add("div", centred, scale)
-        if length < context:
-            unit = draft.add("pad", unit, before=[0, context - length], after=[0, 0])
-        return unit, level, scale
 
     def _layer(self, value: str, name: str, columns: int = 0) -> str:
         product = self.draft.add("matmul", value, self._constant(f"{name}weight", columns))
@@ -337,7 +312,56 @@ class _Written:
         return self.draft.add("add", straight, bent)
 
 
-def in_unit(x: Tensor, shape: MixerShape) -> tuple[Tensor, Tensor, Tensor]:
+class Reach(Protocol):
+    """How much a network sees, and how far it looks at once."""
+
+    @property
+    def context(self) -> int: ...
+
+    @property
+    def horizon(self) -> int: ...
+
+
+def unit_of(draft: Draft, value: str, length: int, context: int) -> tuple[str, str, str]:
+    """Writes windows of the context's length in units of their own; their level, their scale."""
+    if length > context:
+        value = draft.add("slice", value, axis=2, start=length - context, stop=length)
+    level = draft.add("mean", value, axes=[2])
+    centred = draft.add("sub", value, level)
+    power = draft.add("mean", draft.add("mul", centred, centred), axes=[2])
+    sharp = draft.add("mul", level, np.float32(SHARP))
+    floor = draft.add("add", draft.add("mul", sharp, sharp), np.float32(_TINY))
+    scale = draft.add("sqrt", draft.add("add", power, floor))
+    unit = draft.add("div", centred, scale)
+    if length < context:
+        unit = draft.add("pad", unit, before=[0, context - length], after=[0, 0])
+    return unit, level, scale
+
+
+def rolled_out(
+    draft: Draft, ahead: Callable[[str, int], str], reach: Reach, length: int, horizon: int
+) -> Program:
+    """The program that forecasts `horizon` steps; those a network cannot reach, from forecasts.
+
+    Args:
+        ahead: writes what the network says of windows in their unit, so many steps.
+        length: n_timepoints of the windows.
+    """
+    value = "x"
+    found: list[str] = []
+    for start in range(0, horizon, reach.horizon):
+        n_steps = min(reach.horizon, horizon - start)
+        unit, level, scale = unit_of(draft, value, length, reach.context)
+        said = draft.add("mul", ahead(unit, n_steps), scale)
+        found.append(draft.add("add", said, level))
+        if start + n_steps < horizon:
+            first = max(0, length + n_steps - reach.context)
+            kept = draft.add("slice", value, axis=2, start=first, stop=length)
+            value, length = draft.add("concat", kept, found[-1], axis=2), length - first + n_steps
+    return draft.finish(draft.add("concat", *found, axis=2) if len(found) > 1 else found[0])
+
+
+def in_unit(x: Tensor, shape: Reach) -> tuple[Tensor, Tensor, Tensor]:
     """Windows (..., n_timepoints) -> (..., context) in their own units; their level and scale."""
     import torch
     from torch.nn import functional
