@@ -93,6 +93,17 @@ def test_an_alarm_names_what_lies_farthest_beyond_and_gives_its_numbers():
     json.dumps(plain)
 
 
+def test_borders_are_for_one_quantity_where_it_is_named():
+    row = np.array([0, 1, 2, 0, 8, 9, 0, 3, 4, 0, 12, 15], dtype=float)
+    event = Gauge(Decision(high=7.0, of="load"), LOAD).step(1.0, row)
+    assert (event.reason, event.severity) == ("load+2", 1.0)
+    assert set(event.values) == set(LOAD.columns[:6])
+    assert Gauge(Decision(high=10.0, of="load"), LOAD).step(1.0, row) is None
+    assert Gauge(Decision(high=10.0, of="heat"), LOAD).step(1.0, row).reason == "heat+2"
+    with pytest.raises(OptionError, match="quantity-unknown"):
+        Gauge(Decision(of="lod"), LOAD)
+
+
 def test_a_window_that_could_not_be_judged_says_so_and_an_alarm_survives_a_gap():
     gauge = Gauge(Decision(low=5.0, smooth=3), LIFE)
     assert gauge.step(1.0, np.array([1.0, 2.0, 3.0])).kind == "alarm"

@@ -349,7 +349,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_backend(run)
     for entry in fields(Decision):
-        kind: Any = {"emit": str, "smooth": int}.get(entry.name, float)
+        kind: Any = {"emit": str, "of": str, "smooth": int}.get(entry.name, float)
         run.add_argument(
             f"--{entry.name.replace('_', '-')}",
             type=kind,

@@ -84,6 +84,10 @@ class Decision:
     high: float | None = field(
         default=None, metadata={"help": "Of estimates: an alarm where one rises to this or above."}
     )
+    of: str = field(
+        default="",
+        metadata={"help": "Of estimates: the quantity that low and high are for; all if none."},
+    )
     sure: float = field(
         default=POINT,
         metadata={
@@ -100,6 +104,7 @@ class Decision:
             "emit": self.emit not in ("change", "window"),
             "low": self.low is not None and not _is_number(self.low),
             "high": self.high is not None and not _is_number(self.high),
+            "of": not isinstance(self.of, str),
             "sure": not _is_number(self.sure) or not 0.0 < self.sure < 1.0,
         }
         if not wrong["low"] and not wrong["high"] and None not in (self.low, self.high):
@@ -119,7 +124,9 @@ class Decision:
 
     def as_dict(self) -> dict[str, Any]:
         """Every option; those of estimates only where they were chosen, as few bundles have any."""
-        unset = {name for name in ("low", "high", "sure") if getattr(self, name) == _UNSET[name]}
+        unset = {
+            name for name in ("low", "high", "of", "sure") if getattr(self, name) == _UNSET[name]
+        }
         return {name: value for name, value in asdict(self).items() if name not in unset}
 
     @classmethod

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from edgegraft_edge.decision import UNSURE, Decider, Decision, Event, EventKind, Predictions
-from edgegraft_edge.errors import OptionError
+from edgegraft_edge.errors import OptionError, nearest
 from edgegraft_edge.estimate import POINT, Outputs
 from edgegraft_edge.signal import Array
 from edgegraft_edge.spells import ANOMALY, Spells
@@ -23,17 +23,20 @@ class Gauge:
     """Judges estimates window by window; batch and stream go through this one place.
 
     With a border (`Decision.low` or `high`) a window whose estimate lies at it or beyond raises
-    an ``alarm`` when none of that side stands, and a ``change`` tells when it is over. Any
-    quantity at any step may cross; `reason` names the one that lies farthest beyond.
+    an ``alarm`` when none of that side stands, and a ``change`` tells when it is over. Any step
+    may cross, of the quantity `Decision.of` or of any; `reason` names the one that lies farthest
+    beyond, and `values` are those of that quantity.
     ``severity`` is how far, in the unit of the quantity. Without a border, or with ``emit``
     "window", each window gives its numbers, an ``estimate``.
 
     Args:
-        decision: `low`, `high` and `sure`; `smooth` averages the last estimates, `hold_off_s` is
-            the least time between two changes of state; the threshold is for classes.
+        decision: `low`, `high`, `of` and `sure`; `smooth` averages the last estimates,
+            `hold_off_s` is the least time between two changes of state; the threshold is for
+            classes.
         outputs: what the numbers are.
 
-    Errors: `OptionError` "sure-level" when the model has no quantile for `sure`.
+    Errors: `OptionError` "sure-level" when the model has no quantile for `sure`,
+    "quantity-unknown" for another name than those of the model.
 
     >>> gauge = Gauge(Decision(low=30.0), Outputs(("life",), ("h",)))
     >>> gauge.step(1.0, np.array([40.0, 50.0, 60.0])) is None
@@ -45,6 +48,9 @@ class Gauge:
 
     def __init__(self, decision: Decision, outputs: Outputs):
         self.decision, self.outputs = decision, outputs
+        self._columns = _columns_of(outputs, decision.of)
+        self._targets = [name for at, name in enumerate(outputs.targets)
+                         if at * len(outputs.levels) in self._columns]  # fmt: skip
         self.bounded = decision.low is not None or decision.high is not None
         self._places = {
             LOW: _place(outputs, decision.sure),
@@ -79,7 +85,8 @@ class Gauge:
         self._recent.append(np.asarray(row, dtype=np.float64))
         smoothed: Array = np.asarray(np.mean(np.stack(self._recent), axis=0))
         numbers: Array = np.round(smoothed, 6)
-        values = {name: float(numbers[at]) for at, name in enumerate(self.outputs.columns)}
+        columns = self.outputs.columns
+        values = {columns[at]: float(numbers[at]) for at in self._columns}
         side, target, beyond, probability = self._beyond(smoothed)
         return self._event(at_s, side, target, beyond, probability, values)
 
@@ -103,14 +110,15 @@ class Gauge:
             return None
         elif self.bounded and label != self._said[0]:
             (label, reason), beyond, probability = self._said, 0.0, 0.0  # what still stands
-        return Event(at_s, label, probability, kind, reason, severity=beyond, values=values)
+        far = round(beyond, 6)
+        return Event(at_s, label, probability, kind, reason, severity=far, values=values)
 
     def _beyond(self, row: Array) -> tuple[str, str, float, float]:
         """Which border is crossed, by which target, how far, and how probably."""
         worst = (WITHIN, "", 0.0, 0.0)
         if not self.bounded:
             return worst
-        table = row.reshape(-1, len(self.outputs.levels))
+        table = row[self._columns.start : self._columns.stop].reshape(-1, len(self.outputs.levels))
         for side, border in ((LOW, self.decision.low), (HIGH, self.decision.high)):
             if border is None:
                 continue
@@ -120,8 +128,8 @@ class Gauge:
             if depth[target] >= 0 and (worst[0] == WITHIN or depth[target] > worst[2]):
                 below = below_border(self.outputs.levels, table[target], border)
                 probability = round(below if side == LOW else 1 - below, 6)
-                name = self.outputs.targets[target] if len(table) > 1 else ""
-                worst = (side, name, round(float(depth[target]), 6), probability)
+                name = self._targets[target] if len(table) > 1 else ""
+                worst = (side, name, float(depth[target]), probability)
         return worst
 
 
@@ -171,6 +179,22 @@ def judge_of(
         return Gauge(decision, outputs)
     two = len(classes) == 2 and ANOMALY in classes
     return Spells(decision, classes) if two else Decider(decision, classes)
+
+
+def _columns_of(outputs: Outputs, quantity: str) -> range:
+    """The columns of one quantity, or all."""
+    if not quantity:
+        return range(outputs.n_columns)
+    if quantity not in outputs.names:
+        raise OptionError.of(
+            "quantity-unknown",
+            f"of={quantity!r}",
+            "the model does not estimate that",
+            nearest(quantity, outputs.names),
+        )
+    width = outputs.n_columns // len(outputs.names)
+    first = outputs.names.index(quantity) * width
+    return range(first, first + width)
 
 
 def _place(outputs: Outputs, level: float) -> int:

@@ -56,7 +56,7 @@ def sections(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "finding": found,
         # A reason that is the evidence once more, in other words, says nothing new.
-        "because": "" if because.startswith(f"{pair(candidate)} against") else because,
+        "because": "" if f"{pair(candidate)} against" in because else because,
         "interval": _interval(_at(report, "verdict"), primary, unit),
         "primary": primary,
         "unit": unit,
@@ -75,7 +75,11 @@ def sections(report: Mapping[str, Any]) -> dict[str, Any]:
         "map": _map(_at(report, "embedding_map")),
         "training": [_training(run) for run in (report.get("training") or ())[:SHOWN_TRAININGS]],
         "classes": _class_counts(_at(report, "data").get("classes")),
-        "facts": {key: value for key, value in _at(report, "data").items() if key != "classes"},
+        "facts": {
+            key: value
+            for key, value in _at(report, "data").items()
+            if key != "classes" and (key, value) != ("n_groups", 0)
+        },
         "ranked": any(known(row.get("score")) is not None for row in report.get("selection") or ()),
         "warnings": _all_warnings(report, evaluation),
     }
