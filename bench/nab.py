@@ -28,6 +28,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 from edgegraft.tasks.detection import PROFILES, nab_score
+from edgegraft_edge.alarms import Alarms, FalseAlarms
 from edgegraft_edge.watch import Watch, Watching
 from nab_peers import PEERS, Series, corpus, halves
 
@@ -37,6 +38,7 @@ BESIDE = {
     "twitterADVec": "Twitter ADVec", "windowedGaussian": "windowed Gaussian", "random": "random",
     "null": "null",
 }  # fmt: skip
+RATES = ("1/day", "1/week", "1/month")
 PUBLISHED = {"reward_low_FP": "reward_low_FP_rate", "reward_low_FN": "reward_low_FN_rate"}
 
 
@@ -46,6 +48,30 @@ def watched(series: Series, options: Watching) -> tuple[np.ndarray, float]:
     began = time.process_time()
     scores = np.array([watch.push(value) for value in values])
     return scores, (time.process_time() - began) / len(values) * 1e6
+
+
+def alarms_of(series: Series, options: Watching) -> dict[str, dict[str, float]]:
+    """For each rate of false alarms asked for: alarms that met windows, false ones, periods."""
+    watch = Watch(options=options)
+    every = {text: Alarms(FalseAlarms.parse(text), ("value",)) for text in RATES}
+    begins: dict[str, list[int]] = {text: [] for text in RATES}
+    for at, (at_s, value) in enumerate(
+        zip(series.at_s.tolist(), series.values.tolist(), strict=True)
+    ):
+        watch.push(value)
+        for text, alarms in every.items():
+            event = alarms.step(at_s, watch)
+            if event is not None and event.kind == "alarm":
+                begins[text].append(at)
+    length = sum(window.length for window in series.windows)
+    normal_s = float(np.median(np.diff(series.at_s))) * (len(series.values) - length)
+    found = {}
+    for text, places in begins.items():
+        met = {w for w in series.windows for at in places if w.first <= at <= w.last}
+        false = sum(not any(w.first <= at <= w.last for w in series.windows) for at in places)
+        allowed = every[text].allowed.per_s or 0.0
+        found[text] = {"met": len(met), "false": false, "allowed": allowed * normal_s}
+    return found
 
 
 def row(name: str, part: str, files: list[Series], scores: dict[str, np.ndarray]) -> dict:
@@ -95,6 +121,11 @@ def markdown(rows: list[dict], published: dict, options: Watching) -> str:
         "", f"Draws of files give {low:.1f} to {high:.1f} (95 %, standard). "
         f"{watch['microseconds']:.1f} us per sample and core, median over files, "
         f"{watch['slowest']:.1f} on the slowest.", "",
+        "Alarms as a user asks for them (`edgegraft-edge watch --false-alarms`), from the first "
+        "sample on:", "", "| asked for | alarms outside windows | allowed | windows met |",
+        "|---|---|---|---|",
+        *(f"| {text} | {found['false']} | {found['allowed']:.0f} | {found['met']} of 116 |"
+          for text, found in watch["alarms"].items()), "",
         f"Setting: `{json.dumps(asdict(options))}`.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -124,6 +155,11 @@ def main() -> None:
     ]
     seconds = [pair[1] for pair in pairs.values()]
     rows[0] |= {"microseconds": float(np.median(seconds)), "slowest": max(seconds)}
+    each = [alarms_of(one, options) for one in series]
+    rows[0]["alarms"] = {
+        text: {key: sum(one[text][key] for one in each) for key in ("met", "false", "allowed")}
+        for text in RATES
+    }
     for name in arguments.peers:
         rows.append(row(name, "all", series, {s.name: PEERS[name](s.values) for s in series}))
         print(name, rows[-1]["scores"], flush=True)
