@@ -35,6 +35,7 @@ import numpy as np
 import edgegraft as eg
 from edgegraft.adapt.strategy import build_strategy
 from edgegraft.data.dataset import Dataset
+from edgegraft.data.domains import beside, joined
 from edgegraft.tasks.regression import Regression
 from edgegraft.zoo.registry import load_backbone
 from edgegraft_edge.signal import Channel, Recording, Windows
@@ -48,7 +49,19 @@ METHODS = {
     "ridge on statistics": ("regress", {}),
     "boosted trees": ("boost", {}),
     "trend": ("trend", {}),
+    "trend alone": ("trend", {"alone": True}),
 }
+CROSSINGS = {
+    "boosted trees, not adapted": ("boosted trees", "", False, False),
+    "ridge on statistics, not adapted": ("ridge on statistics", "", False, False),
+    "trend, not adapted": ("trend", "", False, False),
+    "boosted trees, 5 lives alone": ("boosted trees", "own", False, False),
+    "trend, 5 lives alone": ("trend alone", "own", False, False),
+    "trend, windows of 5 engines without lives": ("trend", "blank", True, False),
+    "trend, 5 lives": ("trend", "own", True, False),
+    "trend, 5 lives, pool of the tested": ("trend", "own", True, True),
+}
+"""Of FD003: the method, which of its windows are given, whether FD001 is, whether a pool is."""
 Engines = Mapping[int, np.ndarray]
 
 
@@ -152,8 +165,37 @@ def fd001(options: argparse.Namespace, known: set) -> Iterator[dict]:
                 yield key | scores(table, truth) | {"seconds": seconds} | _told(adapted)
 
 
+def fd003(options: argparse.Namespace, known: set) -> Iterator[dict]:
+    """Sources: FD001. Target: FD003, whose units of odd number alone serve development."""
+    train = engines(options.data / "train_FD001.txt")
+    test = engines(options.data / "test_FD003.txt")
+    lives = dict(enumerate(np.loadtxt(options.data / "RUL_FD003.txt"), 1))
+    if options.development:
+        test = {unit: values for unit, values in test.items() if unit % 2}
+    source = windows_of(train)
+    for seed in range(options.draws):
+        order = np.random.default_rng([3, seed]).permutation(np.array(sorted(test)))
+        five, rest = sorted(order[:5].tolist()), sorted(order[5:].tolist())
+        asked, truth = last_windows({u: test[u] for u in rest}, lives)
+        own = windows_of({u: test[u] for u in five}, lives)
+        pool = windows_of({u: test[u] for u in rest}, stride=5)  # its lives are dropped below
+        blank = own.take(np.arange(0, len(own), 5))
+        blank = replace(blank, y=np.full_like(blank.y, np.nan))
+        for method, (name, first, others, has_pool) in CROSSINGS.items():
+            key = {"part": "fd003", "engines": 5, "seed": seed, "method": method}
+            if tuple(key.values()) in known or method not in options.crossings:
+                continue
+            given = {"own": own, "blank": blank, "": source}[first]
+            if others:
+                beyond = beside(given, pool if has_pool else None, {"FD001": source})
+                given = joined(given, beyond)
+            adapted, seconds = fitted(name, given, seed)
+            table = adapted.predict(asked).probabilities
+            yield key | scores(table, truth) | {"seconds": seconds} | _told(adapted)
+
+
 def _told(adapted: eg.Adapted) -> dict:
-    names = ("components", "width", "strength", "shares", "left_out_rmse")
+    names = ("learners", "shares", "left_out_rmse")
     return {f"chosen_{k}": adapted.lineage[k] for k in names if k in adapted.lineage}
 
 
@@ -163,7 +205,8 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=["fd001", "fd003"])
     parser.add_argument("--engines", type=int, nargs="+", default=[100, 20, 5])
     parser.add_argument("--draws", type=int, default=5)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS)[:4])
+    parser.add_argument("--crossings", nargs="+", default=list(CROSSINGS))
     parser.add_argument("--development", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -173,7 +216,7 @@ def main() -> None:
     place = out.with_suffix(".json")
     cells = json.loads(place.read_text()) if place.exists() else []
     known = {(c["part"], c["engines"], c["seed"], c["method"]) for c in cells}
-    parts = {"fd001": fd001}
+    parts = {"fd001": fd001, "fd003": fd003}
     for part in options.parts:
         for cell in parts[part](options, known):
             cells.append(cell)

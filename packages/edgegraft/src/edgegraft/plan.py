@@ -109,12 +109,17 @@ SHORTEST = 8
 
 
 def plan_normality(
-    chosen: Backbone, strategy: str, options: Mapping[str, Any], windows: Windows
+    chosen: Backbone,
+    strategy: str,
+    options: Mapping[str, Any],
+    windows: Windows,
+    beside: Windows | None = None,
 ) -> tuple[Row, ...]:
     """The rows for a task that knows normal windows alone; the first one ships unless beaten.
 
     Of series that is `FUSED`, which looks at the windows themselves. The controls are the same
-    network with random weights, and the distance on the classical backbone of the kind.
+    network with random weights, and the distance on the classical backbone of the kind. Where
+    machines of the kind are given as sources, the same without them is a control.
     """
 
     def row(backbone: Backbone, name: str, role: Role) -> Row:
@@ -130,6 +135,10 @@ def plan_normality(
         looking = [FUSED, SIMPLEST]
     raw = load_backbone("raw")
     own = [row(raw, name, "control" if name == SIMPLEST else "candidate") for name in looking]
+    if own and beside is not None and _around(beside)[SOURCES]:
+        without = replace(own[0].strategy, alone=True)  # type: ignore[type-var]
+        own = [replace(own[0], draws=(SOURCES,)), *own[1:],
+               replace(own[0], strategy=without, role="control", source=ALONE)]  # fmt: skip
     rows = [*own[:1], *rows, *own[1:]]
     if isinstance(chosen, Trainable) and chosen.card.kind == "pretrained" and rows != own:
         rows.append(row(chosen.with_random_weights(0), names[0], "control"))
@@ -159,8 +168,8 @@ ESTIMATING: Mapping[str, Lines] = {
         controls=(("raw", "seasonal-naive"), ("raw", "drift")),
     ),
     "regression": Lines(
-        candidates=(("", "regress"), ("raw", "boost")),
-        controls=(("minirocket", "regress"), ("statistics", "regress"), ("raw", "median")),
+        candidates=(("", "regress"), ("raw", "boost"), ("raw", "trend")),
+        controls=(("statistics", "regress"), ("minirocket", "regress"), ("raw", "median")),
     ),
 }
 """The lines of each task that estimates numbers."""

@@ -60,13 +60,18 @@ class Offsets:
 
 
 def fit_offsets(
-    point: Array, truth: Array, levels: Sequence[float], groups: Array | None = None
+    point: Array,
+    truth: Array,
+    levels: Sequence[float],
+    groups: Array | None = None,
+    emphasised: Array | None = None,
 ) -> Offsets:
     """Offsets from left-out point estimates (n,) and the truth (n,).
 
     Args:
         groups: text or int (n,), the unit of each row; all rows of a unit together count as
             those of any other.
+        emphasised: bool (n,), rows that together count as much as all others.
 
     Below 0.5 offsets are at most zero, above at least zero, and they rise with the level.
 
@@ -82,6 +87,8 @@ def fit_offsets(
     if groups is not None:
         _, place, count = np.unique(groups, return_inverse=True, return_counts=True)
         weight = 1.0 / count[place]
+    if emphasised is not None and 0 < emphasised.sum() < len(point):
+        weight[emphasised] *= weight[~emphasised].sum() / weight[emphasised].sum()
     n_knots = int(np.clip(len(point) // (2 * LEAST_ROWS), 1, N_KNOTS))
     knots = np.unique(np.quantile(point, (np.arange(n_knots) + 0.5) / n_knots))
     order = np.argsort(point, kind="stable")

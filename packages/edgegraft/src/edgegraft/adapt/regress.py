@@ -19,7 +19,7 @@ from edgegraft.adapt.estimating import finished, material
 from edgegraft.adapt.probe import lineage_of
 from edgegraft.adapt.ridge import decompose
 from edgegraft.adapt.strategy import Watch, unwatched
-from edgegraft.adapt.trends import Layout, span_weights
+from edgegraft.adapt.trends import SHARES, Layout, span_weights
 from edgegraft.data.split import Fold
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
@@ -31,6 +31,8 @@ from edgegraft_edge.signal import Array, Windows, series_spec
 STRENGTHS: tuple[float, ...] = tuple(float(each) for each in np.logspace(-5, 2, 15))
 MOST_ROWS = 4000
 """Rows from which a strength is chosen; the head itself is fitted to all."""
+QUIET = 1e-3
+"""Deviations far below this count as none."""
 _TINY = 1e-7
 
 
@@ -192,23 +194,23 @@ def _solved(
 
 
 def statistics_program(layout: Layout, n_timepoints: int) -> Program:
-    """Windows -> means over the spans, slope and log deviation of the measured channels.
+    """Windows -> means over the spans, slope and spreads of the measured channels.
 
     Of derived channels the last value counts, and how far the mean is from each beginning.
     """
     draft = Draft()
+    n_base, n_views = len(layout.base), len(SHARES) + 1
+    newest = draft.add("slice", "x", axis=2, start=n_timepoints - 1, stop=n_timepoints)
     base = draft.add("gather", "x", np.array(layout.base), axis=1)
-    views = draft.add("matmul", base, span_weights(n_timepoints))
-    n_base, n_views = len(layout.base), span_weights(n_timepoints).shape[1]
+    last = draft.add("gather", newest, np.array(layout.base), axis=1)
+    # the last value is taken off first: sums of what is large lose the small change
+    views = draft.add("matmul", draft.add("sub", base, last), span_weights(n_timepoints))
+    views = draft.add("add", views, draft.add("mul", last, np.r_[np.ones(n_views - 1), 0.0]))
     mean = draft.add("slice", views, axis=2, start=n_views - 2, stop=n_views - 1)
-    away = draft.add("sub", base, mean)
-    power = draft.add("mean", draft.add("mul", away, away), axes=[2])
-    spread = draft.add("log", draft.add("add", power, np.array([1e-12])))
     parts = [
         draft.add("reshape", views, shape=[n_base * n_views]),
-        draft.add("reshape", spread, shape=[n_base]),
+        draft.call(spread_program(layout, n_timepoints)),
     ]
-    newest = draft.add("slice", "x", axis=2, start=n_timepoints - 1, stop=n_timepoints)
     for number, family in enumerate(layout.families):
         value = draft.add("gather", newest, np.array(family), axis=1)
         parts.append(draft.add("reshape", value, shape=[n_base]))
@@ -218,4 +220,23 @@ def statistics_program(layout: Layout, n_timepoints: int) -> Program:
     if layout.alone:
         value = draft.add("gather", newest, np.array(layout.alone), axis=1)
         parts.append(draft.add("reshape", value, shape=[len(layout.alone)]))
+    return draft.finish(draft.add("concat", *parts, axis=1))
+
+
+def spread_program(layout: Layout, n_timepoints: int) -> Program:
+    """Windows -> logarithm of each measured channel's deviation, over the last third and over all.
+
+    >>> layout, time = Layout((0,)), np.arange(12.0)
+    >>> spread_program(layout, 12).run(np.stack([0 * time, time])[:, None]).round().tolist()
+    [[-7.0, -7.0], [0.0, 1.0]]
+    """
+    draft, parts = Draft(), []
+    base = draft.add("gather", "x", np.array(layout.base), axis=1)
+    for length in (max(2, n_timepoints // 3), n_timepoints):
+        first = max(0, n_timepoints - length)
+        part = draft.add("slice", base, axis=2, start=first, stop=n_timepoints)
+        away = draft.add("sub", part, draft.add("mean", part, axes=[2]))
+        power = draft.add("mean", draft.add("mul", away, away), axes=[2], keepdims=False)
+        floored = draft.add("add", draft.add("sqrt", power), np.array([QUIET]))
+        parts.append(draft.add("log", floored))
     return draft.finish(draft.add("concat", *parts, axis=1))

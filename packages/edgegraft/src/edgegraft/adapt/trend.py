@@ -15,15 +15,24 @@ import numpy as np
 from edgegraft.adapt.adapted import Adapted
 from edgegraft.adapt.boosted import boost_trees
 from edgegraft.adapt.computed import computed
-from edgegraft.adapt.estimating import Material, finished, material
+from edgegraft.adapt.crossing import cross
+from edgegraft.adapt.estimating import (
+    Learner,
+    Material,
+    blend_shares,
+    blended,
+    finished,
+    material,
+    outputs_of,
+)
 from edgegraft.adapt.kernel import fit_kernels
 from edgegraft.adapt.probe import lineage_of
-from edgegraft.adapt.regress import fit_affine, statistics_program
+from edgegraft.adapt.regress import fit_affine, spread_program, statistics_program
 from edgegraft.adapt.strategy import Watch, unwatched
 from edgegraft.adapt.trends import Layout, Seen, fit_trends
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
-from edgegraft_edge.program import Draft, Program, chain
+from edgegraft_edge.program import Draft, chain
 from edgegraft_edge.signal import Array, Windows, series_spec
 
 WIDTHS = (0.05, 0.15, 0.5, 1.5)
@@ -36,8 +45,6 @@ ALIKE = 1.03
 """Of estimates whose squared error is within so much of the least, the smoothest is taken."""
 BESIDE = 1.25
 """Other numbers of components are averaged in while their squared error is within so much."""
-EVEN = 5
-"""Units that even shares of the learners count as."""
 
 
 @dataclass(frozen=True)
@@ -65,95 +72,107 @@ class Trend:
     )
     trees: int = field(default=150, metadata={"help": "boosted trees beside the kernel; 0: none"})
     n_folds: int = field(default=5, metadata={"help": "parts that are left out in turn"})
+    alone: bool = field(
+        default=False, metadata={"help": "learn from the target's own units, even beside sources"}
+    )
 
     tasks: ClassVar[tuple[str, ...]] = ("regression",)
+    draws: ClassVar[bool] = True
 
     def adapt(
         self, backbone: Backbone, train: Windows, task: Task, *, seed: int, watch: Watch = unwatched
     ) -> Adapted:
         """Learn from the labelled windows of `train`; the backbone is not looked at.
 
+        Beside labelled sources, `edgegraft.adapt.crossing` says how.
+
         Errors: as of `edgegraft.adapt.estimating.material`.
         """
+        if not self.alone and (train.labelled & ~train.at_target).any():
+            return self._crossing(backbone, train, task, seed)
         known = material(train, task, self.n_folds, seed)
-        fitting = _Fitting.of(known, self.components, self.trees, seed)
-        left_out = fitting.table @ fitting.shares
+        spec = series_spec(known.windows.spec)
+        layout = Layout.of(spec.channels)
+        learners = (
+            *fit_learners(known, layout, self.components, self.trees, seed),
+            plain_ridge(known, layout),
+        )
+        table = np.stack([each.left_out for each in learners], axis=1)
+        shares = blend_shares(table[known.tested], known.y[known.tested], known.n_units)
+        left_out = table @ shares
         lineage = lineage_of("trend", self, (backbone,), seed) | {
-            "components": [choice.n_components for choice in fitting.choices],
-            "width": [choice.width for choice in fitting.choices],
-            "strength": [choice.strength for choice in fitting.choices],
-            "shares": [round(float(share), 4) for share in fitting.shares],
+            "learners": [dict(each.chosen) for each in learners],
+            "shares": [round(float(share), 4) for share in shares],
             "left_out_rmse": round(known.rmse(left_out), 4),
         }
-        program, outputs = finished(fitting.program(), known, left_out, task)
+        program = blended([each.program for each in learners], shares, known.low, known.high)
+        program, outputs = finished(program, known, left_out, task)
         return computed(program, outputs, train.spec, lineage, backbone)
 
+    def _crossing(self, backbone: Backbone, train: Windows, task: Task, seed: int) -> Adapted:
+        crossed = cross(
+            train,
+            task,
+            lambda known, layout: fit_learners(known, layout, self.components, self.trees, seed),
+            n_folds=self.n_folds,
+            seed=seed,
+        )
+        lineage = lineage_of("trend", self, (backbone,), seed) | dict(crossed.lineage)
+        return computed(crossed.program, outputs_of(task), train.spec, lineage, backbone)
 
-@dataclass(frozen=True)
-class _Fitting:
-    """All that is chosen, and left-out estimates (n_windows, n_learners) with their shares."""
 
-    known: Material
-    layout: Layout
-    seen: Seen
-    described: Array
-    choices: tuple[Choice, ...]
-    trees: int
-    seed: int
-    table: Array
-    shares: Array
+def fit_learners(
+    known: Material, layout: Layout, components: int, trees: int, seed: int
+) -> tuple[Learner, ...]:
+    """Kernel ridge on the best numbers of components, and boosted trees on the very best one."""
+    n_timepoints = known.windows.x.shape[2]
+    seen = Seen.of(known.windows.x, layout)
+    counts = (components,) if components else COMPONENTS
+    choices = choose(seen, known, layout, n_timepoints, counts, seed)
+    programs, best = [], min(choices, key=lambda choice: choice.loss).n_components
+    for choice in choices:
+        fused = fit_trends(seen, known.y, layout, n_timepoints, choice.n_components)
+        rows, y = _thinned(fused.features(seen), known.y)
+        (kernel,) = fit_kernels(rows, y, choice.width, [choice.strength], seed=seed)
+        programs.append(chain(fused.program(), kernel.program()))
+    even = np.full(len(programs), 1 / len(programs))
+    smooth = Learner(
+        blended(programs, even, known.low, known.high),
+        np.mean([choice.left_out for choice in choices], axis=0),
+        {
+            "kind": "kernel",
+            "components": [choice.n_components for choice in choices],
+            "width": [choice.width for choice in choices],
+            "strength": [choice.strength for choice in choices],
+        },
+    )
+    if not trees:
+        return (smooth,)
+    uneven = spread_program(layout, n_timepoints)
+    spreads = uneven.run(known.windows.x)
+    left_out = np.zeros(len(known.y))
+    for fold in known.folds:
+        inner, y = seen.take(fold.train), known.y[fold.train]
+        fused = fit_trends(inner, y, layout, n_timepoints, best)
+        z = np.concatenate([fused.features(inner), spreads[fold.train]], axis=1)
+        fresh = np.concatenate([fused.features(seen.take(fold.test)), spreads[fold.test]], axis=1)
+        left_out[fold.test] = boost_trees(z, y, seed=seed, n_trees=trees).scores(fresh)[:, 0]
+    fused = fit_trends(seen, known.y, layout, n_timepoints, best)
+    z = np.concatenate([fused.features(seen), spreads], axis=1)
+    draft = Draft()
+    both = draft.add("concat", draft.call(fused.program()), draft.call(uneven), axis=1)
+    grown = boost_trees(z, known.y, seed=seed, n_trees=trees)
+    program = draft.finish(draft.call(grown.program(), both))
+    chosen = {"kind": "trees", "components": [best]}
+    return smooth, Learner(program, known.clipped(left_out), chosen)
 
-    @classmethod
-    def of(cls, known: Material, components: int, trees: int, seed: int) -> _Fitting:
-        spec = series_spec(known.windows.spec)
-        layout, length = Layout.of(spec.channels), spec.n_timepoints
-        seen = Seen.of(known.windows.x, layout)
-        counts = (components,) if components else COMPONENTS
-        choices = choose(seen, known, layout, length, counts, seed)
-        described = statistics_program(layout, length).run(known.windows.x)
-        learners = [np.mean([choice.left_out for choice in choices], axis=0)]
-        learners.append(known.clipped(fit_affine(described, known.y, known.folds)[2]))
-        if trees:
-            found = np.zeros(len(known.y))
-            count = min(choices, key=lambda choice: choice.loss).n_components
-            for fold in known.folds:
-                inner, y = seen.take(fold.train), known.y[fold.train]
-                fused = fit_trends(inner, y, layout, length, count)
-                grown = boost_trees(fused.features(inner), y, seed=seed, n_trees=trees)
-                fresh = fused.features(seen.take(fold.test))
-                found[fold.test] = grown.scores(fresh)[:, 0]
-            learners.append(known.clipped(found))
-        table = np.stack(learners, axis=1)
-        tested = known.tested
-        shares = blend_shares(table[tested], known.y[tested], known.n_units)
-        return cls(known, layout, seen, described, choices, trees, seed, table, shares)
 
-    def program(self) -> Program:
-        """Everything fitted to all windows."""
-        known, length = self.known, self.known.windows.x.shape[2]
-        members: list[tuple[Program, float]] = []
-        for choice in self.choices:
-            fused = fit_trends(self.seen, known.y, self.layout, length, choice.n_components)
-            rows, y = _thinned(fused.features(self.seen), known.y)
-            (kernel,) = fit_kernels(rows, y, choice.width, [choice.strength], seed=self.seed)
-            share = float(self.shares[0]) / len(self.choices)
-            members.append((chain(fused.program(), kernel.program()), share))
-        head, _, _ = fit_affine(self.described, known.y, known.folds)
-        described = statistics_program(self.layout, length)
-        members.append((chain(described, head.program()), float(self.shares[1])))
-        if self.trees:
-            count = min(self.choices, key=lambda choice: choice.loss).n_components
-            fused = fit_trends(self.seen, known.y, self.layout, length, count)
-            z = fused.features(self.seen)
-            grown = boost_trees(z, known.y, seed=self.seed, n_trees=self.trees)
-            members.append((chain(fused.program(), grown.program()), float(self.shares[2])))
-        draft, total = Draft(), ""
-        for program, share in members:
-            value = draft.add("minimum", draft.call(program), np.array([known.high]))
-            value = draft.add("maximum", value, np.array([known.low]))
-            value = draft.add("mul", value, np.array([share]))
-            total = draft.add("add", total, value) if total else value
-        return draft.finish(total)
+def plain_ridge(known: Material, layout: Layout) -> Learner:
+    """Ridge on what is read of every channel by itself; where units are few it goes on straight."""
+    described = statistics_program(layout, known.windows.x.shape[2])
+    head, strength, left_out = fit_affine(described.run(known.windows.x), known.y, known.folds)
+    chosen = {"kind": "ridge", "strength": strength}
+    return Learner(chain(described, head.program()), known.clipped(left_out), chosen)
 
 
 def choose(
@@ -188,26 +207,6 @@ def choose(
         found.append(Choice(count, WIDTHS[i], STRENGTHS[j], table[i, j], loss))
     found.sort(key=lambda choice: choice.loss)
     return tuple(each for each in found if each.loss <= BESIDE * found[0].loss)[:MOST_KERNELS]
-
-
-def blend_shares(tables: Array, y: Array, n_units: int) -> Array:
-    """Shares (n_members,), none negative, summing to one: of least squared error, and even.
-
-    Args:
-        tables: left-out estimates (n_samples, n_members).
-        n_units: from which the shares are told; even shares count as much as `EVEN` units.
-
-    >>> y = np.arange(9.0)
-    >>> blend_shares(np.stack([y + 1, y + 8], axis=1), y, 95).round(3).tolist()
-    [0.975, 0.025]
-    """
-    from scipy.optimize import nnls
-
-    heavy = 1e3 * np.sqrt(len(y)) * (1 + np.abs(tables).max())  # a row: they sum to one
-    rows = np.vstack([tables, np.full(tables.shape[1], heavy)])
-    shares, _ = nnls(rows, np.r_[y, heavy])
-    even = np.full(len(shares), EVEN / len(shares))
-    return np.asarray((n_units * shares / shares.sum() + even) / (n_units + EVEN))
 
 
 def _thinned(rows: Array, y: Array) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ Source: partial least squares by SIMPLS, de Jong, Chemometrics and Intelligent L
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,16 +36,28 @@ class Layout:
         families: for each family of derived channels that has every measured one, its places.
         starts: how many of the first families are beginnings.
         alone: places of all other channels, of which the last value counts.
+        centred: whether all is read as drift from the first beginning, which needs one.
 
     >>> names = ("a", "b", "start:a:20", "start:b:20", "age")
     >>> Layout.of([Channel(n, derive=n if len(n) > 1 else "") for n in names])
-    Layout(base=(0, 1), families=((2, 3),), starts=1, alone=(4,))
+    Layout(base=(0, 1), families=((2, 3),), starts=1, alone=(4,), centred=False)
     """
 
     base: tuple[int, ...]
     families: tuple[tuple[int, ...], ...] = ()
     starts: int = 0
     alone: tuple[int, ...] = ()
+    centred: bool = False
+
+    def only(self, kept: Sequence[int]) -> Layout:
+        """The same for some of the measured channels, by their position in `base`."""
+        families = tuple(tuple(family[n] for n in kept) for family in self.families)
+        return replace(self, base=tuple(self.base[n] for n in kept), families=families)
+
+    @property
+    def read(self) -> tuple[tuple[int, ...], ...]:
+        """The families that are features: all, or without the beginnings where these are taken."""
+        return self.families[self.starts :] if self.centred else self.families
 
     @classmethod
     def of(cls, channels: Sequence[Channel]) -> Layout:
@@ -84,9 +96,15 @@ class Seen:
     def of(cls, x: Array, layout: Layout) -> Seen:
         """Of windows (n_windows, n_channels, n_timepoints)."""
         x = np.asarray(x, dtype=np.float32)
-        spans = np.matmul(x[:, list(layout.base)], span_weights(x.shape[2]))
-        families = [x[:, list(family), -1][:, None] for family in layout.families]
+        base = x[:, list(layout.base)]
+        last = base[:, :, -1:]  # taken off first: sums of what is large lose the small change
+        spans = np.matmul(base - last, span_weights(x.shape[2]))
+        spans[:, :, : len(SHARES)] += last
+        families = [x[:, list(family), -1][:, None] for family in layout.read]
         views = np.concatenate([spans.transpose(0, 2, 1), *families], axis=1)
+        if layout.centred:
+            moved = np.arange(views.shape[1]) != len(SHARES)  # a slope has no level
+            views[:, moved] -= x[:, list(layout.families[0]), -1][:, None]
         return cls(views, x[:, list(layout.alone), -1])
 
     def __len__(self) -> int:
@@ -122,13 +140,16 @@ class Trends:
     def program(self) -> Program:
         """Windows (n_windows, n_channels, n_timepoints) -> features (n_windows, n_features)."""
         draft, last = Draft(), self.n_timepoints
-        base = draft.add("gather", "x", np.array(self.layout.base), axis=1)
-        base = draft.add("sub", base, self.level[:, None])
-        views = [draft.add("matmul", base, span_weights(last))]
         newest = draft.add("slice", "x", axis=2, start=last - 1, stop=last)
-        for family in self.layout.families:
+        level = draft.constant(self.level[:, None])
+        if self.layout.centred:
+            first = draft.add("gather", newest, np.array(self.layout.families[0]), axis=1)
+            level = draft.add("add", first, level)
+        base = draft.add("gather", "x", np.array(self.layout.base), axis=1)
+        views = [draft.add("matmul", draft.add("sub", base, level), span_weights(last))]
+        for family in self.layout.read:
             value = draft.add("gather", newest, np.array(family), axis=1)
-            views.append(draft.add("sub", value, self.level[:, None]))
+            views.append(draft.add("sub", value, level))
         joined = draft.add("concat", *views, axis=2) if len(views) > 1 else views[0]
         joined = draft.add("div", joined, self.scale[:, None])
         fused = draft.add("matmul", draft.add("transpose", joined, axes=[0, 2, 1]), self.weight)
@@ -142,14 +163,15 @@ class Trends:
 
     @property
     def n_views(self) -> int:
-        return len(SHARES) + 1 + len(self.layout.families)
+        return len(SHARES) + 1 + len(self.layout.read)
 
     def _drifts(self) -> Array:
         """All views as they are, and how far the mean is from each beginning."""
         n_components = self.weight.shape[1]
         views = np.eye(self.n_views)
         first = len(SHARES) + 1
-        drifts = [views[len(SHARES) - 1] - views[first + n] for n in range(self.layout.starts)]
+        starts = 0 if self.layout.centred else self.layout.starts
+        drifts = [views[len(SHARES) - 1] - views[first + n] for n in range(starts)]
         rows = np.stack([*views, *drifts]) if drifts else views
         return np.kron(rows.T, np.eye(n_components)).astype(np.float32)
 
