@@ -194,13 +194,13 @@ def typical(inputs: Inputs, count: int) -> Array:
 
 def _check_asked(task: Task, unlabelled: Any, sources: Any, test: Any, transductive: bool) -> None:
     problems = []
-    if task.name == "anomaly" and (unlabelled is not None or sources):
+    if task.name == "anomaly" and unlabelled is not None:
         problems.append(
             Problem(
                 "task-transfer",
-                f"a pool or sources for the task {task.name!r}",
-                "they teach classes or numbers",
-                "leave them out: all normal recordings are given as the data",
+                f"a pool for the task {task.name!r}",
+                "what is normal is learned from windows that are known to be",
+                "leave it out: all normal recordings are given as the data",
             )
         )
     if transductive and test is None:
@@ -296,6 +296,8 @@ def _around(
                 if task.outputs is None
                 else task.relabelled(cut(opened(data, kept), task))
             )
+            if task.name == "anomaly":  # machines of the kind: their normal windows teach
+                found = task.relabelled(found)
         except DataError as error:
             first = first or error
             if {problem.code for problem in error.problems} != {"column-missing"}:

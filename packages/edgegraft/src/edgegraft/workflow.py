@@ -207,7 +207,7 @@ def adapt(
     if task.name == "anomaly":
         because = "normal windows alone do not rank backbones"
         chosen, ranking = choose(unranked(known, because), backbone)
-        rows = plan_normality(chosen, strategy, recipe.options, windows)
+        rows = plan_normality(chosen, strategy, recipe.options, windows, inputs.beside)
     elif task.outputs is not None:
         because = "the comparison decides among what estimates numbers"
         chosen, ranking = choose(unranked(known, because), backbone)

@@ -168,7 +168,13 @@ def left_out(
 
 
 def learn_fleet(
-    machines: Sequence[Array], names: Sequence[str], *, n_first: int, most: int = 300, seed: int = 0
+    machines: Sequence[Array],
+    names: Sequence[str],
+    *,
+    n_first: int,
+    own: Array | None = None,
+    most: int = 300,
+    seed: int = 0,
 ) -> tuple[Departures, Array]:
     """One model of several machines of a kind, to be re-centred on another one.
 
@@ -178,6 +184,7 @@ def learn_fleet(
 
     Args:
         machines: normal windows of each (n_windows, n_channels, n_timepoints), in order of time.
+        own: windows of the new device, to learn from like those of another machine.
 
     Returns: as `learn`, for the later windows of every machine.
     """
@@ -193,7 +200,7 @@ def learn_fleet(
         parts = [(p, np.setdiff1d(np.arange(n), p)) for p in np.array_split(np.arange(n), 5)]
         return learn(machines[0], names, parts, most=most, seed=seed)
     scores = np.concatenate(held)
-    model = _pooled(machines, names, most, seed)
+    model = _pooled([*machines, *([] if own is None else [own])], names, most, seed)
     return replace(model, grades=Grades.of(scores)), scores
 
 

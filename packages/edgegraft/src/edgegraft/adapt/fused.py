@@ -46,6 +46,7 @@ class Fused:
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("anomaly",)
+    draws: ClassVar[bool] = True
 
     experts: tuple[str, ...] = field(
         default=DEFAULT, metadata={"help": f"which are asked, of {', '.join(LEARN)}"}
@@ -58,6 +59,10 @@ class Fused:
     memory: int = field(default=300, metadata={"help": "most windows that neighbours remember"})
     weigh: bool = field(
         default=True, metadata={"help": "let labelled faults choose the weights of the experts"}
+    )
+
+    alone: bool = field(
+        default=False, metadata={"help": "learn from the device alone, whatever sources there are"}
     )
 
     def __post_init__(self) -> None:
@@ -115,7 +120,7 @@ class Fused:
         self, train: Windows, here: Windows, own: Array, normal: Array, seed: int
     ) -> tuple[Departures, Array, Windows, int]:
         """The model, left-out scores, the windows these are of, and how many machines taught."""
-        domains = [name for name in np.unique(train.domains) if name]
+        domains = [] if self.alone else [name for name in np.unique(train.domains) if name]
         machines = [
             train.take(_in_time(train, np.flatnonzero((train.domains == name) & normal)))
             for name in domains
@@ -128,7 +133,12 @@ class Fused:
         first = here if len(here) else train.take(_in_time(train, np.flatnonzero(own)))
         count = max(len(first), 4)
         model, held = learn_fleet(
-            [each.x for each in machines], self.experts, n_first=count, most=self.memory, seed=seed
+            [each.x for each in machines],
+            self.experts,
+            n_first=count,
+            own=first.x if len(first) >= FEWEST else None,
+            most=self.memory,
+            seed=seed,
         )
         alone = len(machines) == 1  # then nothing was kept back to centre on
         later = [0 if alone else min(count, len(each) // 2) for each in machines]

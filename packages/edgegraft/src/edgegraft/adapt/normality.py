@@ -134,7 +134,8 @@ class Distance:
                 "--task anomaly",
             )
         classes = task.classes(train)
-        normal = train.take(np.flatnonzero(train.y == _normal_of(classes)))
+        here = train.at_target if train.at_target.any() else ~train.at_target
+        normal = train.take(np.flatnonzero((train.y == _normal_of(classes)) & here))
         steps, normal = normalised(normal, self.normalise)
         bound = backbone.fit(normal, seed=seed)
         memory, held = self._learn(bound, normal, seed)
