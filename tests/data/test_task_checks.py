@@ -238,6 +238,17 @@ def test_normal_time_of_an_anomaly_task(tmp_path):
     assert "normal-drifts" not in found(saved(tmp_path, hours()), "anomaly")
 
 
+def test_series_that_never_move_are_one_finding(tmp_path):
+    dead = {"a": np.ones(200), "b": np.zeros(200)}
+    assert found(saved(tmp_path, dead), "anomaly")["series-constant"].severity == "trouble"
+    seen = found(saved(tmp_path, dead), "forecasting")
+    assert seen["target-constant"].text == "a, b never move"
+    assert seen["target-constant"].severity == "trouble"
+    part = found(saved(tmp_path, {**hours(), "dead": np.ones(600)}), "forecasting")
+    assert part["target-constant"].severity == "warning"  # the others can be forecast
+    assert "series-constant" not in found(saved(tmp_path, hours()), "anomaly")
+
+
 def test_half_an_hour_of_normal_time_is_said_to_be_short(tmp_path):
     times = START_MS + np.arange(600) * 3000
     seen = found(saved(tmp_path, hours(), times), "anomaly")

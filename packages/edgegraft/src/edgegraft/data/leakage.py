@@ -120,7 +120,8 @@ def _label_differs(evidence: Evidence) -> int:
 
 def _keys(windows: Windows) -> Array:
     """A hash of the content of each window, uint64 (n_windows,)."""
-    flat = np.ascontiguousarray(windows.x, dtype=np.float32).reshape(len(windows), -1)
+    x = np.ascontiguousarray(windows.x, dtype=np.float32)
+    flat = x.reshape(len(x), int(np.prod(x.shape[1:])))
     key = np.zeros(len(windows), dtype=np.uint64)
     for column in flat.view(np.uint32).T.astype(np.uint64):
         key = _mixed(key ^ column)

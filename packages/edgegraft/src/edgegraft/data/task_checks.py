@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from types import MappingProxyType
 
 import numpy as np
@@ -102,36 +102,51 @@ def check_times(evidence: Evidence, asked: Question) -> Iterator[Finding]:
 
 def check_still(evidence: Evidence, asked: Question) -> Iterator[Finding]:
     """Series that never move, and targets that hardly do."""
-    for name, series in targets_of(evidence, asked).items():
+    still: dict[str, float] = {}
+    nearly: dict[str, float] = {}
+    stuck: dict[str, int] = {}
+    targets = targets_of(evidence, asked)
+    for name, series in targets.items():
         joined = np.concatenate(series)
         joined = joined[np.isfinite(joined)]
         if not len(joined):
             continue
         if np.ptp(joined) == 0:
-            yield Finding(
-                "target-constant",
-                "trouble",
-                f"{name} is {joined[0]:g} everywhere",
-                "there is nothing to estimate; check the sensor or name another target",
-            )
+            still[name] = float(joined[0])
             continue
-        stuck = sum(len(each) >= 16 and np.ptp(each[np.isfinite(each)]) == 0 for each in series)
-        if stuck:
-            yield Finding(
-                "target-stuck",
-                "warning",
-                f"{name} never moves in {stuck} of {len(series)} recordings",
-                "leave these out: errors of none there hide errors elsewhere",
-            )
+        stopped = [len(each) >= 16 and np.ptp(each[np.isfinite(each)]) == 0 for each in series]
+        if any(stopped):
+            stuck[name] = sum(stopped)
         _, counts = np.unique(joined, return_counts=True)
-        share = counts.max() / len(joined)
-        if share > STILL:
-            yield Finding(
-                "target-near-constant",
-                "warning",
-                f"{share:.1%} of {name} is one value",
-                "go by the moments when it moves: anomaly or classification may be the task",
-            )
+        if counts.max() / len(joined) > STILL:
+            nearly[name] = float(counts.max() / len(joined))
+    if still:
+        name = next(iter(still))
+        value = f" ({still[name]:g} everywhere)" if len(still) == 1 else ""
+        yield Finding(
+            "target-constant",
+            "trouble" if asked.target or len(still) == len(targets) else "warning",
+            f"{_listed(list(still))} never {_verb('move', still)}{value}",
+            "there is nothing to estimate; check the sensor or name other targets",
+        )
+    if stuck:
+        name = max(stuck, key=lambda each: stuck[each])
+        yield Finding(
+            "target-stuck",
+            "warning",
+            f"{name} never moves in {stuck[name]} of {len(targets[name])} recordings"
+            + (f", others in fewer ({len(stuck) - 1})" if len(stuck) > 1 else ""),
+            "leave these out: errors of none there hide errors elsewhere",
+        )
+    if nearly:
+        share = min(nearly.values())
+        yield Finding(
+            "target-near-constant",
+            "warning",
+            f"{_listed(list(nearly))}: one value for {share:.1%} of the time"
+            + (" and more" if len(nearly) > 1 else ""),
+            "go by the moments when it moves: anomaly or classification may be the task",
+        )
 
 
 def check_seasons(evidence: Evidence, asked: Question) -> Iterator[Finding]:
@@ -147,7 +162,7 @@ def check_seasons(evidence: Evidence, asked: Question) -> Iterator[Finding]:
         return
     season, names = max(found.items(), key=lambda item: (len(item[1]), item[0].strength))
     others = [_span(each, rate_hz) for each in found if each is not season]
-    text = f"{_listed(names)} repeat every {_span(season, rate_hz)}"
+    text = f"{_listed(names)} {_verb('repeat', names)} every {_span(season, rate_hz)}"
     if others:
         text += f"; others every {', '.join(others[:3])}"
     yield Finding(
@@ -203,7 +218,7 @@ def check_trend(evidence: Evidence, asked: Question) -> Iterator[Finding]:
         yield Finding(
             "channel-counts",
             "trouble" if REMAINING in asked.target or asked.task == "regression" else "warning",
-            f"{_listed(counting)} only count samples",
+            f"{_listed(counting)} only {_verb('count', counting)} samples",
             "leave them out with channels=...: a model learns how old the recording is, not its "
             "state; derive=age says so on purpose",
         )
@@ -282,6 +297,14 @@ def _span(season: Season, rate_hz: float) -> str:
     )
 
 
+def _verb(plural: str, of: Sized) -> str:
+    """
+    >>> _verb("move", ["a"]), _verb("move", ["a", "b"])
+    ('moves', 'move')
+    """
+    return f"{plural}s" if len(of) == 1 else plural
+
+
 def _listed(names: list[str]) -> str:
     shown = ", ".join(names[:4])
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
@@ -292,7 +315,7 @@ TASK_CHECKS: Mapping[str, tuple[TaskCheck, ...]] = MappingProxyType(
     {
         "forecasting": (*_ALWAYS, check_seasons, check_trend, check_leakage),
         "regression": (*_ALWAYS, check_units, check_ends, check_trend, check_leakage),
-        "anomaly": (check_length, check_times, check_still, check_seasons, check_normal),
+        "anomaly": (check_length, check_times, check_seasons, check_normal),
     }
 )
 

@@ -88,7 +88,15 @@ def check_ends(evidence: Evidence, asked: Question) -> Iterator[Finding]:
 
 
 def check_normal(evidence: Evidence, asked: Question) -> Iterator[Finding]:
-    """Of an anomaly task: how much is normal, how long, and whether it drifts."""
+    """Of an anomaly task: how much is normal, how long, and whether it moves or drifts."""
+    pieces = [values for _, _, values in evidence.pieces if values.shape[1]]
+    if pieces and all((np.ptp(values, axis=1) == 0).all() for values in pieces):
+        yield Finding(
+            "series-constant",
+            "trouble",
+            "no channel ever moves",
+            "check the sensors: whatever moves at all would be an anomaly",
+        )
     total, odd, labelled = 0, 0, 0
     for recording in evidence.dataset.recordings:
         total += recording.n_timepoints
