@@ -51,6 +51,14 @@ def test_delays_false_alarms_and_misses_are_those_counted_by_hand():
     json.dumps(as_json_values(found.as_dict()))
 
 
+def test_an_alarm_that_never_ends_finds_all_and_is_told_by_its_share_of_normal_time():
+    windows, _ = tape([0, 0, 0, 0, 1, 1], np.ones(6))
+    metrics = evaluate_detection(np.ones(6), windows, "ok").metrics
+    assert (metrics["found_share"], metrics["delay_s"]) == (1.0, 0.0)
+    assert metrics["false_alarms_per_day"] == 0.0
+    assert metrics["alarmed_share"] == 1.0
+
+
 def test_a_second_alarm_within_one_anomaly_finds_nothing_new():
     windows, scores = tape([0, 1, 1, 1, 1, 0], [0, 0.9, 0, 0, 0.8, 0])
     found = evaluate_detection(scores, windows, "ok")

@@ -131,6 +131,7 @@ class Findings:
         curve: scores over growing numbers of labels.
         training: epochs by training.
         seconds: from the data to here.
+        tested: the test data, where there is some.
     """
 
     recipe: Recipe
@@ -144,6 +145,7 @@ class Findings:
     curve: list[dict[str, Any]]
     training: Mapping[str, list[Mapping[str, Any]]]
     seconds: float
+    tested: Windows | None = None
 
 
 def summary(found: Findings) -> dict[str, Any]:
@@ -314,14 +316,19 @@ def _guesses(found: Findings) -> Array:
 
 
 def _estimates(found: Findings) -> dict[str, Any]:
-    """What the plots of estimates are drawn from: out of fold, beside the controls."""
+    """What the plots of estimates are drawn from: out of fold beside the controls, else tested."""
     from edgegraft.evaluate.estimate_report import estimate_section
 
-    compared = found.compared
+    compared, tested = found.compared, found.tested
     outputs = found.adapted.outputs
     table = compared.table_of(found.verdict.shipped)
-    if outputs is None or table is None:
+    if outputs is None or (table is None and tested is None):
         return {}
+    if table is None:
+        assert tested is not None
+        said = found.adapted.predict(tested).probabilities
+        truth = compared.task.truth(tested, outputs.columns)
+        return estimate_section(outputs, tested, truth, said, {})
     others = {
         each.row.name: each.probabilities
         for each in compared.tables
@@ -332,21 +339,24 @@ def _estimates(found: Findings) -> dict[str, Any]:
 
 
 def _detection(found: Findings) -> dict[str, Any]:
-    """Alarms along the recordings, out of fold; nothing where windows are no rows in time."""
+    """Alarms along the recordings of the test data, else out of fold; nothing without an order."""
     from edgegraft.evaluate.detect_report import detection_section
     from edgegraft_edge.alarms import FalseAlarms
 
-    compared, task = found.compared, found.compared.task
+    compared, task, windows = found.compared, found.compared.task, found.tested
     table = compared.table_of(found.verdict.shipped)
-    if table is None or compared.windows.spec.kind not in ("series", "audio"):
+    if windows is not None:
+        said, columns = found.adapted.predict(windows).probabilities, found.adapted.classes
+    elif table is not None:
+        windows, said, columns = compared.windows, table.probabilities, compared.classes
+    if windows is None or windows.spec.kind not in ("series", "audio"):
         return {}
-    windows, backbone = compared.windows, found.adapted.members[0].backbone
-    explained = getattr(backbone, "contributions", None)
+    explained = getattr(found.adapted.members[0].backbone, "contributions", None)
     part = found.adapted.parts[0] if isinstance(found.adapted, Mixture) else found.adapted
     asked = str(getattr(task, "false_alarms", "") or "")
     per_s = FalseAlarms.parse(asked).per_s if asked else None
     return detection_section(
-        table.probabilities[:, compared.classes.index(ANOMALY)],
+        said[:, columns.index(ANOMALY)],
         windows,
         str(getattr(task, "normal", "")),
         asked_per_day=None if per_s is None else per_s * 86_400,

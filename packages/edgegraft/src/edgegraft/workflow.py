@@ -259,6 +259,7 @@ def adapt(
         curve=_curve(shipped, compared, seed, watch) if curve and compared.folds else [],
         training=training,
         seconds=time.perf_counter() - began,
+        tested=inputs.tested,
     )
     pages = report(found)
     calibration = typical(inputs, CALIBRATION_WINDOWS)

@@ -43,6 +43,9 @@ def evaluate(model: Path, data: str, outside: str | None, as_json: bool, **optio
         return
     windows = opened(data, given(options), loaded.spec)
     found = workflow.evaluate(loaded, windows).as_dict()
+    alarms = _alarms(loaded, windows)
+    if alarms:
+        found["detection"] = alarms
     if outside:
         other = opened(outside, given(options), loaded.spec)
         found["out_of_scope"] = judge(loaded, windows, other, loaded.decision.threshold).as_dict()
@@ -53,6 +56,8 @@ def evaluate(model: Path, data: str, outside: str | None, as_json: bool, **optio
             span = f"  {_ends(ends)}" if ends else ""
             click.echo(f"{name:20} {show(value)}{span}")
         click.echo(f"{'n':20} {show(found['n'])}")
+        if alarms:
+            _show_alarms(alarms)
         if outside:
             click.echo("out of scope")
             for name, value in found["out_of_scope"].items():
@@ -61,6 +66,33 @@ def evaluate(model: Path, data: str, outside: str | None, as_json: bool, **optio
             say("warning", warning)
 
     write(found, as_json, render)
+
+
+def _alarms(loaded: Any, windows: Windows) -> dict[str, Any]:
+    """Alarms along recordings, of a model that was made to find anomalies; else nothing."""
+    from edgegraft.evaluate.detected import evaluate_detection, rows_of
+    from edgegraft.tasks.anomaly import ANOMALY
+    from edgegraft.tasks.task import task_of
+
+    task = task_of(loaded)
+    if task is None or task.name != "anomaly" or windows.spec.kind not in ("series", "audio"):
+        return {}
+    scores = loaded.predict(windows).probabilities[:, loaded.classes.index(ANOMALY)]
+    normal = str(getattr(task, "normal", ""))
+    if not rows_of(windows, scores, normal):
+        return {}
+    return evaluate_detection(scores, windows, normal).as_dict()
+
+
+def _show_alarms(found: dict[str, Any]) -> None:
+    """What a person asks of an alarm: what it met, how late, and how often in vain."""
+    said = f"{found['found']} of {found['anomalies']} anomalies met"
+    click.echo(
+        f"{'alarms':20} {said}, {found['false_alarms']} false in {show(found['normal_days'])} days"
+    )
+    for name in ("vus_pr", "range_f1", "delay_s", "false_alarms_per_day", "alarmed_share"):
+        value = found["metrics"][name]
+        click.echo(f"{name:20} {show(value) if value == value else '-'}")
 
 
 def _refuse_outside(outside: str | None) -> None:

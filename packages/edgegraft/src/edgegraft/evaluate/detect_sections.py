@@ -40,7 +40,7 @@ def detection_sections(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tiles(drawn: Mapping[str, Any]) -> list[dict[str, Any]]:
     metrics, ends = drawn.get("metrics") or {}, drawn.get("intervals") or {}
-    names = ("vus_pr", "range_f1", "delay_s", "false_alarms_per_day")
+    names = ("vus_pr", "range_f1", "delay_s", "false_alarms_per_day", "alarmed_share")
     return [
         {"metric": name, "value": metrics.get(name), "interval": span(ends.get(name), name)}
         for name in names

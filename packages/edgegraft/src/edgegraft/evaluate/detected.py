@@ -58,7 +58,8 @@ class DetectionEvaluation:
     Attributes:
         n: windows; `n_recordings` of recordings with enough of them.
         metrics: vus_pr and range precision, recall and F1 (means over recordings that have an
-            anomaly), delay_s (mean over found anomalies), false_alarms_per_day.
+            anomaly), delay_s (mean over found anomalies), false_alarms_per_day, and
+            alarmed_share, of normal time under alarm: an alarm that never ends finds everything.
         intervals: by name at 95 %, from drawing whole recordings; empty where there is one.
         anomalies, found: how many there are and how many an alarm met.
         false_alarms: how many, in `normal_days` of normal time.
@@ -210,6 +211,7 @@ def _part(row: Row, border: float) -> dict[str, float]:
         "delay": float(np.nansum(delays.each_s)) if delays.total else 0.0,
         "false": sum(event.kind == "false" for event in _events(row, border)),
         "days": float((~row.truth).sum()) * row.step_s / DAY_S,
+        "alarmed": float((alarms & ~row.truth).sum()) * row.step_s / DAY_S,
     }
 
 
@@ -222,11 +224,12 @@ def _total(parts: list[dict[str, float]], weight: Array) -> dict[str, Array]:
         found[name] = _over(weight @ np.where(there, values, 0.0), weight @ there.astype(float))
     sums = {
         name: weight @ np.array([part[name] for part in parts], dtype=float)
-        for name in ("delay", "found", "anomalies", "false", "days")
+        for name in ("delay", "found", "anomalies", "false", "days", "alarmed")
     }
     found["found_share"] = _over(sums["found"], sums["anomalies"])
     found["delay_s"] = _over(sums["delay"], sums["found"])
     found["false_alarms_per_day"] = _over(sums["false"], sums["days"])
+    found["alarmed_share"] = _over(sums["alarmed"], sums["days"])
     return found
 
 

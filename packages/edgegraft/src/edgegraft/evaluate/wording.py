@@ -25,6 +25,7 @@ SHARES = frozenset(
         "range_f1",
         "range_precision",
         "range_recall",
+        "alarmed_share",
     }
 )
 """Metrics that are shares of one, and read best as per cent."""
@@ -32,7 +33,7 @@ SHARES = frozenset(
 ERRORS = ("rmse", "mae", "mse", "mase", "quantile_loss", "phm_score", "width")
 """Of estimates; they have the scale of what is estimated, and no upper end."""
 
-FALLING = frozenset({"log_loss", "brier", "calibration_error", "delay_s", "false_alarms_per_day",
+FALLING = frozenset({"log_loss", "brier", "calibration_error", "delay_s", "false_alarms_per_day", "alarmed_share",
                      *ERRORS})  # fmt: skip
 """Metrics that are better when lower."""
 
@@ -75,6 +76,7 @@ NAMES = {
     "range_f1": "range F1",
     "delay_s": "delay",
     "false_alarms_per_day": "false alarms a day",
+    "alarmed_share": "normal time in alarm",
 }
 UNITS = {
     "group": "groups",
@@ -208,8 +210,8 @@ def count(value: Any) -> str:
 def duration(value: Any) -> str:
     """Seconds for reading.
 
-    >>> duration(0.0042), duration(3.21), duration(130)
-    ('4.2\\xa0ms', '3.2\\xa0s', '2\\xa0min 10\\xa0s')
+    >>> duration(0.0042), duration(3.21), duration(130), duration(61440)
+    ('4.2\\xa0ms', '3.2\\xa0s', '2\\xa0min 10\\xa0s', '17\\xa0h 4\\xa0min')
     """
     number = known(value)
     if number is None:
@@ -221,7 +223,10 @@ def duration(value: Any) -> str:
     if number < 99.95:
         return f"{number:.1f}\u00a0s"
     minutes, seconds = divmod(round(number), 60)
-    return f"{minutes}\u00a0min {seconds}\u00a0s"
+    if minutes < 120:
+        return f"{minutes}\u00a0min {seconds}\u00a0s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}\u00a0h {minutes}\u00a0min" if hours < 48 else f"{hours / 24:.1f}\u00a0days"
 
 
 def size(value: Any) -> str:
