@@ -33,8 +33,17 @@ SHARES = frozenset(
 ERRORS = ("rmse", "mae", "mse", "mase", "quantile_loss", "phm_score", "width")
 """Of estimates; they have the scale of what is estimated, and no upper end."""
 
-FALLING = frozenset({"log_loss", "brier", "calibration_error", "delay_s", "false_alarms_per_day", "alarmed_share",
-                     *ERRORS})  # fmt: skip
+FALLING = frozenset(
+    {
+        "log_loss",
+        "brier",
+        "calibration_error",
+        "delay_s",
+        "false_alarms_per_day",
+        "alarmed_share",
+        *ERRORS,
+    }
+)
 """Metrics that are better when lower."""
 
 IN_UNIT = frozenset({"rmse", "mae", "quantile_loss", "width"})
