@@ -23,6 +23,7 @@ from edgegraft_edge.errors import DataError, OptionError
 from edgegraft_edge.estimate import Outputs
 from edgegraft_edge.signal import Array, Windows
 
+MOST_SEASONS = 3
 _MEMBERS = "covariance, covariance-own, ridge, ridge-pulled, last, seasonal-naive or drift"
 
 
@@ -52,7 +53,7 @@ class ForecastBlend:
     alone: bool = field(default=False, metadata={"help": "learn nothing from sources"})
 
     def __post_init__(self) -> None:
-        Setting((), self.members)
+        Setting((), 1, self.members)
         _check_share(self.held_out)
 
     def adapt(
@@ -135,7 +136,9 @@ def _adapted(
     if options.alone:
         train = train.take(train.at_target)
     series = lagged(train, outputs.names, len(outputs.steps))
-    setting = Setting(_seasons(task, train, series), options.members)
+    seasons = _seasons(task, train, series)
+    season = getattr(task, "season", 0) or (*seasons, 1)[0]
+    setting = Setting(seasons, season, options.members)
     chosen, trial, held = choose(series, setting, options.held_out)
     names = train.series.channel_names
     known = tuple(names.index(each) for each in getattr(task, "known", ()))
@@ -168,7 +171,7 @@ def _outputs(task: Task) -> Outputs:
 
 
 def _seasons(task: Task, train: Windows, series: Lagged) -> tuple[int, ...]:
-    """The task's season first, then those found; none longer than the context."""
+    """The task's season and those found, rising; none longer than half of the context."""
     at = np.linspace(0, len(series) - 1, min(len(series), 32)).astype(int)
     found = find_seasons(list(series.x[at]), rate_hz=train.series.rate_hz)
     first = getattr(task, "season", 0)
@@ -176,7 +179,8 @@ def _seasons(task: Task, train: Windows, series: Lagged) -> tuple[int, ...]:
     if first > 1 and train.series.rate_hz != 1.0 and abs(first - day) < 0.02 * day:
         found = (*found, 7 * first)
     seasons = dict.fromkeys((*((first,) if first > 1 else ()), *found))
-    return tuple(each for each in seasons if 1 < each <= series.shape[1] // 2)[:3]
+    fitting = [each for each in seasons if 1 < each <= series.shape[1] // 2]
+    return tuple(sorted(fitting[:MOST_SEASONS]))
 
 
 def _slopes(series: Lagged, filters: Array, known: Array | None, held: Array) -> Array | None:

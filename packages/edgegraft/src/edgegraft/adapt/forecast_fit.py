@@ -56,9 +56,16 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Setting:
-    """What members need to know beside windows."""
+    """What members need to know beside windows.
+
+    Attributes:
+        seasons: of covariances, rising.
+        season: of the seasonal naive forecast; 1 for none.
+        members: names.
+    """
 
     seasons: tuple[int, ...]
+    season: int
     members: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -130,7 +137,7 @@ class _Fits:
 
     def __call__(self, name: str, strengths: Mapping[str, float]) -> Array:
         if name in NAIVE:
-            return naive(name, self.series.shape, (*self.setting.seasons, 1)[0])
+            return naive(name, self.series.shape, self.setting.season)
         if name == "covariance":
             return self._filters(self.covariance)[None]
         if name == "covariance-own":

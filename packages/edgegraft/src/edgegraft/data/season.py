@@ -10,6 +10,8 @@ from edgegraft_edge.signal import Array
 
 ALIKE = 0.2
 """Autocorrelation below which a period is none."""
+NEARLY = 0.7
+"""Share of the highest peak from which an earlier one is the first season."""
 BETTER = 0.05
 """How much more a multiple of the first season must correlate to be a season of its own."""
 MOST = 4096
@@ -51,9 +53,10 @@ def find_seasons(
 ) -> tuple[int, ...]:
     """Periods in samples, rising; the first is the season of a seasonal naive forecast.
 
-    The first is where the autocorrelation has its highest peak (of peaks about as high, the
-    earliest); a multiple of it that correlates clearly more is a second one. With a first season
-    of a day the week is always added, since a week weighs little where it says nothing.
+    Where the rate is known, a day is the first if the series look alike after one. Otherwise the
+    first is where the autocorrelation has a peak nearly as high as its highest one; a multiple of
+    it that correlates clearly more is a second one. With a first season of a day the week is
+    always added, since a week weighs little where it says nothing.
 
     Args:
         series: each (n_channels, n_timepoints).
@@ -75,15 +78,18 @@ def find_seasons(
     peaks = peaks[(peaks > 1) & (found[peaks] > ALIKE)]
     if not len(peaks):
         return ()
-    first = int(peaks[np.argmax(found[peaks] >= found[peaks].max() - BETTER)])
+    day = DAY_S * rate_hz if rate_hz != 1.0 else 0.0
+    daily = peaks[np.abs(peaks - day) < 0.02 * day]
+    first = int(
+        daily[0] if len(daily) else peaks[np.argmax(found[peaks] >= NEARLY * found[peaks].max())]
+    )
     seasons = {first}
     multiples = np.array([k * first for k in MULTIPLES if k * first <= longest], dtype=int)
     if len(multiples):
         best = int(multiples[np.argmax(found[multiples])])
         if found[best] > found[first] + BETTER:
             seasons.add(best)
-    day = DAY_S * rate_hz
-    if rate_hz != 1.0 and abs(first - day) < 0.02 * day and WEEK * first <= max(lengths):
+    if len(daily) and WEEK * first <= max(lengths):
         seasons.add(WEEK * first)
     return tuple(sorted(seasons))
 
