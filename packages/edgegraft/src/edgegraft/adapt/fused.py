@@ -188,7 +188,7 @@ def weighed(model: Departures, held: Array, faults: Windows) -> Departures:
     """Weights by how well each expert tells faults from left-out normal windows.
 
     The weights of a part of the faults are tried on the others, and adopted only if these stand
-    further out than with even weights, by more than the standard error of the difference.
+    further out than with even weights, by more than two standard errors of the difference.
     """
     normal = model.grades.apply(held)
     strange = model.grades.apply(model.scores(faults.x))
@@ -202,7 +202,7 @@ def weighed(model: Departures, held: Array, faults: Windows) -> Departures:
         with_even = _above(joint(normal, even), joint(strange[part], even))
         gains.append(float(np.mean(with_own - with_even)))
     sure = np.std(gains) / np.sqrt(len(gains))
-    if np.mean(gains) <= max(float(sure), 1e-4):
+    if np.mean(gains) <= max(2 * float(sure), 1e-4):
         return model
     return replace(model, weights=_weights(normal, strange))
 
@@ -210,7 +210,8 @@ def weighed(model: Departures, held: Array, faults: Windows) -> Departures:
 def _weights(normal: Array, strange: Array) -> tuple[float, ...]:
     """Squared advantage over chance of each expert, pulled to even weights while faults are few."""
     pairs = zip(normal.T, strange.T, strict=True)
-    edge = np.array([max(float(_above(a, b).mean()) - 0.5, 0.0) ** 2 for a, b in pairs])
+    chance = 0.5 + 1 / np.sqrt(12 * len(strange))  # as far as chance alone often gets
+    edge = np.array([max(float(_above(a, b).mean()) - chance, 0.0) ** 2 for a, b in pairs])
     share = edge / edge.sum() if edge.sum() > 0 else np.full(len(edge), 1 / len(edge))
     pull = _PRIOR_FAULTS / (_PRIOR_FAULTS + len(strange))
     return tuple(((1 - pull) * share * len(edge) + pull).tolist())
