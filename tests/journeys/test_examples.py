@@ -72,3 +72,13 @@ def test_voice_intents(tmp_path):
     found = example("voice_intents").main(SHARED / "snips", tmp_path)
     assert found["accuracy"] > 0.9
     assert_runs_everywhere(tmp_path / "intents.egb")
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@needs_data
+def test_traffic_flow(tmp_path):
+    rides = SHARED / "nab" / "data" / "realKnownCause" / "nyc_taxi.csv"
+    found = example("traffic_flow").main(rides, tmp_path)
+    assert found["shipped"] < 0.9 * found["seasonal naive"]
+    assert_runs_everywhere(tmp_path / "traffic.egb")

@@ -8,7 +8,6 @@ from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from edgegraft.adapt.active import fused
 from edgegraft.adapt.choice import By, Doubt, choose, views_of
@@ -19,6 +18,7 @@ from edgegraft.data.domains import beside, joined
 from edgegraft.evaluate.worth import Worth, worth
 from edgegraft.inputs import Data, open_windows
 from edgegraft.plan import contenders
+from edgegraft.threads import one_thread
 from edgegraft.zoo.backbone import Backbone
 from edgegraft.zoo.registry import load_backbone
 from edgegraft_edge.errors import DataError, OptionError
@@ -103,7 +103,7 @@ class Proposals:
         }
 
 
-@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
+@one_thread()
 def label_next(
     data: Data,
     count: int = NEXT,

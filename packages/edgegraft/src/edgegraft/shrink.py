@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from edgegraft.adapt.adapted import Adapted, Predictor
 from edgegraft.adapt.strategy import Watch, build_strategy, unwatched
@@ -30,6 +29,7 @@ from edgegraft.recipe import Recipe
 from edgegraft.shipping import CALIBRATION, MODEL, load
 from edgegraft.standing import report_of, rows_of, unit_of
 from edgegraft.tasks.classification import Classification
+from edgegraft.threads import one_thread
 from edgegraft.versions import CALIBRATION_WINDOWS, Made, Shrinking, spread, versions
 from edgegraft.workspace import Workspace, writing
 from edgegraft.zoo.registry import load_backbone
@@ -58,7 +58,7 @@ class Shrunk:
     folder: Path | None
 
 
-@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
+@one_thread()
 def compress(
     run: str | PathLike[str],
     data: Any,

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from edgegraft.adapt.adapted import Adapted
 from edgegraft.adapt.select import Ranked, rank_backbones
@@ -60,6 +59,7 @@ from edgegraft.recipe import Recipe
 from edgegraft.shipping import CALIBRATION, MODEL, load
 from edgegraft.tasks.classification import Classification
 from edgegraft.tasks.task import Task, as_lineage, task_of
+from edgegraft.threads import one_thread
 from edgegraft.workspace import Workspace, writing
 from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge import __version__, bundle
@@ -105,8 +105,7 @@ def _without_idle_warnings() -> Iterator[None]:
         yield
 
 
-# One thread for each worker: on few cores, threads that wait for each other cost most.
-@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
+@one_thread()
 @_without_idle_warnings()
 def adapt(
     data: Data,
@@ -268,7 +267,7 @@ def adapt(
     return Run(adapted, found.bundle, verdict, summary(found), pages, folder, calibration)
 
 
-@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
+@one_thread()
 def evaluate(model: Any, data: Data, **data_options: Any) -> Evaluation | EstimateEvaluation:
     """Score a run, a bundle (path or value) or any predictor on labelled data.
 
@@ -288,7 +287,7 @@ def evaluate(model: Any, data: Data, **data_options: Any) -> Evaluation | Estima
     )
 
 
-@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
+@one_thread()
 def predict(model: Any, data: Data, **data_options: Any) -> Predictions:
     """Class probabilities of windows, by a run, a bundle or any predictor."""
     predictor = model if hasattr(model, "predict") else load(model)

@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from edgegraft.adapt.adapted import Predictor
+from edgegraft.threads import one_thread
 from edgegraft_edge.decision import Decision
 from edgegraft_edge.errors import DataError, OptionError
 from edgegraft_edge.signal import Array, Kind, Windows
@@ -147,7 +147,7 @@ class OutOfScope:
 
 
 # Threads that wait for each other cost most: windows are scored one by one.
-@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
+@one_thread()
 def judge(
     predictor: Predictor, inside: Windows, outside: Windows, threshold: float = 0.0
 ) -> OutOfScope:
