@@ -316,6 +316,7 @@ def test_the_command_goes_on_from_a_state(capsys, tmp_path):
         ("time,load\n1,2\n", ("--channel", "laod"), "channel-unknown"),
         ("time,load\n1,2\n", ("--false-alarms", "often"), "false-alarms"),
         ("load\n1\n", ("--rate-hz", "0"), "rate-range"),
+        ("time,load\n1,2\n", ("--state", "no/such/folder/state.npz"), "state-unwritable"),
     ],
 )
 def test_the_command_refuses_with_a_code(capsys, tmp_path, text, arguments, code):
@@ -333,3 +334,35 @@ def test_the_command_reads_times_of_any_unit(capsys, tmp_path, begin):
     path.write_text(f"timestamp,x\n{begin},1\n")
     code, lines, _ = run(capsys, "--source", path, "--json")
     assert (code, lines[-1]["summary"]["samples"]) == (0, 1)
+
+
+def test_columns_of_text_are_left_out_and_gaps_are_not(capsys, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("timestamp,note,a,b\n0,hello,,1\n1,bye,2,nan\n2,,3,4\n")
+    code, lines, _ = run(capsys, "--source", path, "--json")
+    summary = lines[-1]["summary"]
+    assert (code, summary["samples"], summary["skipped"], summary["malformed"]) == (0, 1, 2, 0)
+
+
+def test_what_was_learnt_is_kept_while_it_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgegraft_edge.cli_watch.SAVE_EVERY_S", -1.0)
+    path, state = tmp_path / "rows.csv", tmp_path / "state.npz"
+    path.write_text(csv_of(wave(50)))
+    seen = []
+
+    def stop(self, at_s, watch):
+        seen.append(watch.samples)
+        if len(seen) == 40:
+            raise MemoryError("the power is gone")
+
+    monkeypatch.setattr(Alarms, "step", stop)
+    with pytest.raises(MemoryError):
+        run(capsys, "--source", path, "--state", state)
+    assert Watch.load(state).samples == 39
+
+
+def test_decimal_commas_between_semicolons_are_numbers(capsys, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("time;a;b\n1;2,5;3,5\n2;2,5;3,5\n")
+    code, lines, _ = run(capsys, "--source", path, "--json", "--rate-hz", "1")
+    assert (code, lines[-1]["summary"]["samples"]) == (0, 2)

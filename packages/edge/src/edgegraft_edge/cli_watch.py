@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -14,10 +16,20 @@ from typing import Any
 from edgegraft_edge.alarms import Alarms, FalseAlarms
 from edgegraft_edge.decision import Event
 from edgegraft_edge.errors import DataError, OptionError, nearest
-from edgegraft_edge.rows import TIME_UNITS, Rows, header_names, named_unit, time_place
+from edgegraft_edge.files import replace_file
+from edgegraft_edge.rows import (
+    TIME_UNITS,
+    Rows,
+    delimiter_of,
+    header_names,
+    named_unit,
+    time_place,
+)
 from edgegraft_edge.signal import Channel, WindowSpec
 from edgegraft_edge.watch import Watch
 
+SAVE_EVERY_S = 600.0
+_NUMBER = re.compile(r"[-+0-9.,eE]+|nan|inf|[-+]inf|null|none|na|n/a", re.IGNORECASE)
 _EPOCH = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": math.inf}
 """Numbers below these are seconds, milliseconds, ... since 1970."""
 
@@ -52,7 +64,7 @@ def add_watch(commands: Any, source: Callable[[str | None], Any], speed: Any) ->
     command.add_argument("--json", action="store_true", help="answer as JSON")
     command.add_argument(
         "--channel", action="append", default=[], metavar="COLUMN",
-        help="watch this column; may be given again (default: all but the time)",
+        help="watch this column; may be given again (default: all with numbers but the time)",
     )  # fmt: skip
     command.add_argument(
         "--false-alarms", default="1/day", metavar="RATE",
@@ -81,25 +93,56 @@ def run_watch(arguments: argparse.Namespace, source: Callable[[str | None], Any]
         rows, names = _rows(opened, arguments)
         watch = _watch(arguments.state, len(names))
         alarms = Alarms(allowed, names, period_s=1 / rate_hz if rate_hz else None)
+        keep = _Keep(arguments.state, watch)
         try:
-            _follow(rows, watch, alarms, rate_hz, arguments.replay)
+            _follow(rows, watch, alarms, rate_hz, arguments.replay, keep)
             code = 0
         except KeyboardInterrupt:
             code = 130
         _say(alarms.finish())
+        keep.now()
     if rows.account.rows == 0 and code == 0:
         raise DataError.of(
             "rows-missing", "a header without rows", "there is nothing to watch", "add rows"
         )
-    if arguments.state:
-        with Path(arguments.state).open("wb") as file:
-            watch.save(file)
     _summary(rows, watch, alarms, arguments.json)
     return code
 
 
+class _Keep:
+    """Saves what was learnt now and then, so that little is lost when the power is."""
+
+    def __init__(self, state: str | None, watch: Watch):
+        self._path = Path(state) if state else None
+        self._watch = watch
+        self.now()  # that it cannot be written is told before a day was watched
+
+    def sometimes(self) -> None:
+        if time.monotonic() - self._saved_s > SAVE_EVERY_S:
+            self.now()
+
+    def now(self) -> None:
+        self._saved_s = time.monotonic()
+        if self._path is None:
+            return
+        file = io.BytesIO()
+        self._watch.save(file)
+        try:
+            replace_file(self._path, file.getvalue())
+        except OSError as error:
+            raise DataError.of(
+                "state-unwritable", str(self._path), error.strerror or "it cannot be written",
+                "another --state",
+            ) from error  # fmt: skip
+
+
 def _follow(
-    rows: Rows, watch: Watch, alarms: Alarms, rate_hz: float | None, speed: float | None
+    rows: Rows,
+    watch: Watch,
+    alarms: Alarms,
+    rate_hz: float | None,
+    speed: float | None,
+    keep: _Keep,
 ) -> None:
     begin, first_s = time.monotonic(), None
     for count, (given_s, sample) in enumerate(rows):
@@ -110,6 +153,7 @@ def _follow(
             time.sleep(min(max(wait_s, 0.0), 60.0))
         watch.push(sample[:, 0].tolist())
         _say(alarms.step(at_s, watch))
+        keep.sometimes()
 
 
 def _rows(opened: Any, arguments: argparse.Namespace) -> tuple[Rows, tuple[str, ...]]:
@@ -132,7 +176,10 @@ def _rows(opened: Any, arguments: argparse.Namespace) -> tuple[Rows, tuple[str, 
             "channel-unknown", f"--channel {unknown[0]}", "no column has that name",
             nearest(unknown[0], names),
         )  # fmt: skip
-    chosen = arguments.channel or [name for at, name in enumerate(names) if at != place]
+    text = _text_columns(again.lines, names)
+    chosen = arguments.channel or [
+        name for at, name in enumerate(names) if at != place and at not in text
+    ]
     if not chosen:
         raise DataError.of(
             "channel-missing", f"columns {', '.join(names)[:80]}", "none is left to watch",
@@ -144,13 +191,28 @@ def _rows(opened: Any, arguments: argparse.Namespace) -> tuple[Rows, tuple[str, 
     return rows, tuple(chosen)
 
 
+def _text_columns(lines: list[bytes], names: list[str]) -> set[int]:
+    """Columns whose first cell holds letters: labels and notes, which nobody can watch."""
+    cells = _cells(lines)
+    if len(cells) != len(names):
+        return set()
+    return {at for at, cell in enumerate(cells) if cell and not _NUMBER.fullmatch(cell)}
+
+
+def _cells(lines: list[bytes]) -> list[str]:
+    """The first row, if it is there, cut as the header is."""
+    if len(lines) < 2:
+        return []
+    header, row = (line.decode("utf-8-sig", "replace").strip("\r\n") for line in lines)
+    return [cell.strip().strip('"') for cell in row.split(delimiter_of(header))]
+
+
 def _unit(lines: list[bytes], names: list[str], place: int | None) -> str:
     """By the name of the time column, or by the size of its first number."""
     if place is None or named_unit(names[place]) in TIME_UNITS:
         return ""
     try:
-        cells = lines[1].decode().replace(";", ",").replace("\t", ",").split(",")
-        number = abs(float(cells[place]))
+        number = abs(float(_cells(lines)[place]))
     except (IndexError, ValueError):
         return "s"  # text, which is read as seconds
     return next(unit for unit, most in _EPOCH.items() if number < most or unit == "ns")

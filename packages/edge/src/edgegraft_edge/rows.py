@@ -128,7 +128,7 @@ class Rows:
         except UnicodeDecodeError as error:
             found = f"byte 0x{raw[error.start]:02x} at offset {error.start} of the header"
             raise _header_error("source-encoding", found) from error
-        self._delimiter = max((",", ";", "\t"), key=text.count)
+        self._delimiter = delimiter_of(text)
         try:
             cells = [cell.strip() for cell in self._split(text)]
         except (csv.Error, StopIteration) as error:
@@ -219,6 +219,11 @@ def _moment(cell: str) -> float | None:
         return None
 
 
+def delimiter_of(header: str) -> str:
+    """What stands between the columns of a header."""
+    return max((",", ";", "\t"), key=header.count)
+
+
 def header_names(line: bytes) -> list[str]:
     """The columns that a header names, without their units.
 
@@ -226,7 +231,7 @@ def header_names(line: bytes) -> list[str]:
     ['timestamp', 'load']
     """
     text = line.decode("utf-8-sig", "replace").strip()
-    cells = text.replace('"', "").split(max((",", ";", "\t"), key=text.count))
+    cells = text.replace('"', "").split(delimiter_of(text))
     return [m.group(1) if (m := _UNIT.match(cell.strip())) else cell.strip() for cell in cells]
 
 
