@@ -80,7 +80,8 @@ class BearingRule:
                 "the rule reads lines at the orders of a bearing",
                 "orders:rpm=1772,n_balls=9,ball_mm=7.94,pitch_mm=39.04, or speed=CHANNEL",
             )
-        orders = replace(backbone, squashed=False).fit(train, seed=seed)
+        plain = replace(backbone, squashed=False, pooled=False, shaft_orders=0)
+        orders = plain.fit(train, seed=seed)
         meanings = self._meanings(train, task)
         weak = self.weak
         if weak == "auto":

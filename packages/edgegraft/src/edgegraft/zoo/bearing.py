@@ -116,7 +116,7 @@ class Comb:
 
 
 def fault_combs(bearing: Bearing, slip: float = 0.012) -> tuple[Comb, ...]:
-    """The combs of a bearing: of each fault three, of sidebands, of the cage."""
+    """The combs of a bearing: of each fault three, of their sidebands, of the spin of a ball."""
     combs = [
         Comb(f"{name} 1-{most}", order, tuple(range(1, most + 1)), slip=slip)
         for name, order in bearing.faults.items()
@@ -129,7 +129,6 @@ def fault_combs(bearing: Bearing, slip: float = 0.012) -> tuple[Comb, ...]:
         Comb("ball by cage", ball, (1, 2), (-bearing.ftf, bearing.ftf), slip),
         Comb("ball by shaft", ball, (1, 2), (-1.0, 1.0), slip),
         Comb("ball spin", bearing.bsf, (1, 3), slip=slip),
-        Comb("cage", bearing.ftf, (1, 2, 3), slip=slip),
     )
 
 

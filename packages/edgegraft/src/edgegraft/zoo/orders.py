@@ -71,7 +71,7 @@ class Orders:
     >>> windows = Windows.of(x, rate_hz=6000)
     >>> orders = Orders(rpm=1800, bpfo=3.585, bpfi=5.415, bsf=2.357).fit(windows, seed=0)
     >>> orders.embed(windows.x).shape, orders.names[0]
-    ((4, 36), 'c0 outer 1-1, largest')
+    ((4, 26), 'outer 1-1, largest')
     """
 
     rpm: float = _given("turns of the shaft a minute, where they do not change")
@@ -89,7 +89,16 @@ class Orders:
     angle_deg: float = _given("contact angle")
     bands: int = field(default=4, metadata={"help": "bands of which envelopes are taken"})
     slip: float = _given("share by which fault orders may be off", 0.012)
-    shaft_orders: int = field(default=6, metadata={"help": "orders of the shaft in the spectrum"})
+    shaft_orders: int | None = field(
+        default=None,
+        metadata={
+            "help": "orders of the shaft in the spectrum; 6 without a bearing, none with one"
+        },
+    )
+    pooled: bool = field(
+        default=True,
+        metadata={"help": "take combs of a bearing from the channel where they stand out most"},
+    )
     squashed: bool = field(default=True, metadata={"help": "bring features between -1 and 1"})
     card: BackboneCard = field(
         default_factory=lambda: shipped_card("orders"), metadata={"help": "what it is"}
@@ -122,7 +131,18 @@ class Orders:
         if not self.turns_hz:
             return ()
         bearing = self.bearing
-        return (*(fault_combs(bearing, self.slip) if bearing else ()), TURNING)
+        return fault_combs(bearing, self.slip) if bearing else (TURNING,)
+
+    @property
+    def shafts(self) -> tuple[Comb, ...]:
+        """Those that are looked for in the spectrum itself.
+
+        What turns with the shaft tells of unbalance and alignment, which belong to one machine, so
+        beside the faults of a bearing it has to be asked for.
+        """
+        usual = 0 if self.bearing else 6
+        asked = usual if self.shaft_orders is None else self.shaft_orders
+        return shaft_combs(asked) if self.turns_hz else ()
 
     def fit(self, windows: Windows, *, seed: int) -> Orders:
         """Take level, scale, rate and speed from these windows; `seed` plays no part.
@@ -176,8 +196,15 @@ class Orders:
         """What each feature is, once fitted and where there is a speed."""
         ways = ("largest", "mean") if self.bands > 1 else ("envelope",)
         lines = [f"{comb.name}, {way}" for way in ways for comb in self.combs]
-        lines += [f"{comb.name}, spectrum" for comb in shaft_combs(self.shaft_orders)]
-        return tuple(f"{signal} {line}" for signal in self.signals for line in lines)
+        if not self._one_for_all:
+            lines = [f"{signal} {line}" for signal in self.signals for line in lines]
+        lines += [f"{signal} {comb.name}, spectrum" for signal in self.signals
+                  for comb in self.shafts]  # fmt: skip
+        return tuple(lines)
+
+    @property
+    def _one_for_all(self) -> bool:
+        return self.pooled and self.bearing is not None
 
     def program(self, *shape: int) -> Program:
         """The lines from primitives; `embed` interprets the same."""
@@ -195,11 +222,13 @@ class Orders:
         value = draft.add("sub", value, draft.add("mean", value, axes=[2]))
         found = fourier.plane(draft, value, grid, n_signals, grid.n_half)
         ratio = self._ratio(draft)
-        parts = [self._envelopes(draft, found, grid, ratio)]
-        if self.turns_hz:
-            parts.append(self._spectrum(draft, found, grid, ratio))
-        table = draft.add("concat", *parts, axis=2) if len(parts) > 1 else parts[0]
-        flat = draft.add("reshape", table, shape=[-1])
+        envelopes = self._envelopes(draft, found, grid, ratio)
+        if self._one_for_all:
+            envelopes = draft.add("max", envelopes, axes=[1], keepdims=False)
+        flat = draft.add("reshape", envelopes, shape=[-1])
+        if self.shafts:
+            shafts = self._spectrum(draft, found, grid, ratio)
+            flat = draft.add("concat", flat, draft.add("reshape", shafts, shape=[-1]), axis=1)
         if self.mean is not None and self.gain is not None:
             flat = squash(draft, flat, self.mean, self.gain)
         return draft.finish(flat)
@@ -291,7 +320,7 @@ class Orders:
 
     def _spectrum(self, draft: Draft, found: fourier.Complex, grid: Grid, ratio: str | None) -> str:
         """(n_windows, n_signals, shaft_orders) of the spectrum itself."""
-        n_signals, combs = len(self.signals), shaft_combs(self.shaft_orders)
+        n_signals, combs = len(self.signals), self.shafts
         n_bins = self._n_bins(grid, combs, grid.n_points)
         n_columns = grid.columns(n_bins + 1)
         real, imaginary = fourier.bins(
