@@ -27,7 +27,7 @@ import numpy as np
 import edgegraft as eg
 from edgegraft.adapt.border import quantile
 from edgegraft.adapt.departures import DEFAULT, Departures, joint, learn, learn_fleet
-from edgegraft.adapt.time_blocks import FEWEST, time_blocks
+from edgegraft.adapt.time_blocks import time_blocks
 
 ASKED = 0.05
 
@@ -66,7 +66,7 @@ def cells(train: eg.Windows, test: eg.Windows, normal: str, faults: list[str], n
             "fleet re-centred": (whole.recentred(first), held),
             "fleet and device, re-centred": (both.recentred(first), held),
         }
-        if n >= FEWEST:
+        if n >= 8:
             zeros, apart = np.zeros(n, dtype=np.int64), np.arange(n) * 1000
             few = replace(own.take(np.arange(n)), recording=zeros, start=apart)
             rows["device alone"] = learn(first, DEFAULT, time_blocks(few))

@@ -225,7 +225,7 @@ def test_what_cannot_be_learned_from_is_refused_by_a_code(normal):
         return caught.value.code
 
     assert code(normal, Classification()) == "task-differs"
-    assert code(normal.take(np.arange(5))) == "labels-few"
+    assert code(normal.take(np.arange(3))) == "labels-few"
     assert code(replace(normal, x=np.ones_like(normal.x))) == "constant"
     assert code(Windows.of(normal.x[:, :, :6], y=normal.y)) == "window-short"
     assert code(normal, experts=("psychic",)) == "option-range"

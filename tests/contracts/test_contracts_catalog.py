@@ -11,6 +11,7 @@ import pytest
 from edgegraft import catalog
 from edgegraft.adapt.strategy import build_strategy, tasks_of
 from edgegraft.plan import ESTIMATING as LINES
+from edgegraft.plan import ON_WINDOWS
 from edgegraft.tasks.anomaly import Anomaly
 from edgegraft.tasks.classification import Classification
 from edgegraft.testing import (
@@ -105,6 +106,18 @@ def test_distance_keeps_the_contract_of_strategies():
     why = {"single_member": "four normal windows at least are needed, which is tested by itself"}
     task = Anomaly(normal="rest")
     check_strategy(build_strategy("distance"), load_backbone("conv1d-random"), task, leave_out=why)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name == "autoencoder" else [])
+     for name in sorted(ON_WINDOWS)],
+)  # fmt: skip
+def test_experts_of_series_keep_the_contract_of_strategies(name):
+    why = {"single_member": "four normal windows at least are needed, which is tested by itself"}
+    check_strategy(
+        build_strategy(name), load_backbone("raw"), Anomaly(normal="rest"), leave_out=why
+    )
 
 
 TRAINS = ("finetune", "gradual", "lora", "scratch")

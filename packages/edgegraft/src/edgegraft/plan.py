@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgegraft.adapt.fused import SHORTEST
 from edgegraft.adapt.network import Trainable
 from edgegraft.adapt.select import Ranked
 from edgegraft.adapt.strategy import build_strategy, tasks_of
@@ -100,12 +101,12 @@ def unranked(backbones: Sequence[Backbone], because: str) -> tuple[Ranked, ...]:
 
 FUSED, SIMPLEST = "fused", "subsequence-pca"
 ON_WINDOWS = frozenset(
-    {FUSED, SIMPLEST, "shape-neighbours", "density", "spectral", "forecast-residual"}
+    {
+        *(FUSED, SIMPLEST, "shape-neighbours", "density", "spectral", "forecast-residual"),
+        "autoencoder",
+    }
 )
 """Strategies that learn what is normal from the windows of a series themselves."""
-
-
-SHORTEST = 8
 
 
 def plan_normality(

@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from edgegraft.adapt.normality import coreset
+from edgegraft.adapt.reconstruction import autoencoder
 from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array
 
@@ -226,6 +227,7 @@ LEARN: dict[str, tuple[str, Callable[..., Detector]]] = {
     "density": ("statistics", density),
     "spectral": ("spectrum", spectral),
     "forecast": ("shape", forecast_residual),
+    "autoencoder": ("outline", autoencoder),
 }
 """Experts by name: which view they take, and how they learn from its features."""
 

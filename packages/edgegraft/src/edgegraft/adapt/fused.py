@@ -29,6 +29,8 @@ from edgegraft_edge.program import IDENTITY
 from edgegraft_edge.signal import Array, Windows
 
 _PRIOR_FAULTS = 10
+SHORTEST = 8
+"""Samples of a window in which a shape, a spectrum and a forecast can be seen."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,13 @@ class ForecastResidual(Fused):
     experts: tuple[str, ...] = field(default=("forecast",), metadata={"help": "which are asked"})
 
 
+@dataclass(frozen=True)
+class Autoencoder(Fused):
+    """What a small network that squeezes a window cannot give back."""
+
+    experts: tuple[str, ...] = field(default=("autoencoder",), metadata={"help": "which are asked"})
+
+
 def weighed(model: Departures, held: Array, faults: Windows) -> Departures:
     """Weights by how well each expert tells faults from left-out normal windows.
 
@@ -239,12 +248,12 @@ def _check(train: Windows, task: Task, strategy: Fused) -> None:
             "its experts look along time",
             "the strategies distance or patch-memory",
         )
-    if train.series.n_timepoints < FEWEST:
+    if train.series.n_timepoints < SHORTEST:
         raise DataError.of(
             "window-short",
             f"windows of {train.series.n_timepoints} samples",
             "a shape, a spectrum and a forecast need more",
-            f"windows of at least {FEWEST} samples, better 64",
+            f"windows of at least {SHORTEST} samples, better 64",
         )
     values = np.nan_to_num(train.x)
     if len(values) and not np.ptp(values, axis=(0, 2)).any():
@@ -283,4 +292,5 @@ def _name_of(strategy: Fused) -> str:
         "Density": "density",
         "Spectral": "spectral",
         "ForecastResidual": "forecast-residual",
+        "Autoencoder": "autoencoder",
     }.get(type(strategy).__name__, type(strategy).__name__.lower())

@@ -7,7 +7,7 @@ import numpy as np
 from edgegraft_edge.errors import DataError
 from edgegraft_edge.signal import Array, Windows, WindowSpec
 
-FEWEST = 8
+FEWEST = 4
 
 
 def time_blocks(windows: Windows, n_blocks: int = 5) -> list[tuple[Array, Array]]:
@@ -48,7 +48,7 @@ def time_blocks(windows: Windows, n_blocks: int = 5) -> list[tuple[Array, Array]
                 & (windows.start[rest] > own.min() - length)
                 & (windows.start[rest] < own.max() + length)
             )
-            if (~near).sum() >= FEWEST // 2:
+            if (~near).sum() >= FEWEST:
                 rest = rest[~near]
         found.append((block, rest))
     return found
