@@ -82,3 +82,15 @@ def test_traffic_flow(tmp_path):
     found = example("traffic_flow").main(rides, tmp_path)
     assert found["shipped"] < 0.9 * found["seasonal naive"]
     assert_runs_everywhere(tmp_path / "traffic.egb")
+
+
+@pytest.mark.shared
+@needs_data
+def test_office_sensor(tmp_path, capsys):
+    series = "nab/data/realKnownCause/ambient_temperature_system_failure.csv"
+    found = example("office_sensor").main(SHARED / series, tmp_path)
+    assert len(capsys.readouterr().out.splitlines()) == len(found) <= 43  # weeks
+    # The two failures that are labelled, seconds since 1970.
+    for first, last in ((1387090800, 1388394000), (1396105200, 1398031200)):
+        assert any(first <= event.started_s <= last for event in found)
+    assert max(event.severity for event in found) > 3
