@@ -42,13 +42,12 @@ def _list_options(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     owners = [(kind, name) for kind in ("tasks", "strategies") for name in catalog.names(kind)]
     for kind, name in owners:
         entries = dataclasses.fields(catalog.find(kind, name))
+        listed = [
+            (f"{name}.{entry.name}={_text(entry.default)}", entry.metadata.get("help", ""))
+            for entry in entries
+        ]
         with formatter.section(name):
-            formatter.write_dl(
-                [
-                    (f"{name}.{entry.name}={_text(entry.default)}", entry.metadata.get("help", ""))
-                    for entry in entries
-                ]
-            )
+            formatter.write_dl(listed or [(name, "no options")])
     click.echo(formatter.getvalue(), nl=False)
     ctx.exit()
 

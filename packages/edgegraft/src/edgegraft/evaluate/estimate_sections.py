@@ -11,6 +11,8 @@ from edgegraft.evaluate.wording import capital, figure, known, score
 
 MANY_STEPS = 4
 """Steps ahead from which errors are drawn over them."""
+IN_FULL = {"remaining": "remaining life"}
+"""Quantities whose names read better in full."""
 BESIDE = 0.03
 """How far an interval may hold more or less than it says and still be called right."""
 
@@ -92,10 +94,15 @@ def _steps(drawn: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any
     }
 
 
+def _named(entry: Mapping[str, Any]) -> str:
+    name = str(entry.get("quantity"))
+    return IN_FULL.get(name, name)
+
+
 def _scatter(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "title": str(entry.get("quantity")),
-        "plot": estimate_plots.truth_scatter(entry),
+        "title": _named(entry),
+        "plot": estimate_plots.truth_scatter({**entry, "quantity": _named(entry)}),
         "n": entry.get("n"),
         "drawn": len(entry.get("truth") or ()),
     }
@@ -108,7 +115,7 @@ def _over_time(drawn: Mapping[str, Any]) -> dict[str, Any]:
     samples = (drawn.get("time") or {}).get("unit") == "samples"
     longest = max(max(entry["x"]) for entry in entries)
     unit, seconds = ("samples", 1.0) if samples else time_unit(longest)
-    quantity = str(entries[0].get("quantity"))
+    quantity = _named(entries[0])
     return {
         "quantity": quantity,
         "plots": [
