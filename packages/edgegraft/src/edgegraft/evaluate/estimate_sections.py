@@ -139,7 +139,7 @@ def _intervals(drawn: Mapping[str, Any], scored: Mapping[str, Any]) -> dict[str,
     entries = scored.get("reliability") or drawn.get("reliability") or ()
     plot = estimate_plots.level_chart(entries) if len(entries) > 1 else ""
     rows = [
-        {**entry, "says": _says(entry)}
+        {**entry, "name": plots.percent(known(entry.get("nominal")) or 0.0), "says": _says(entry)}
         for entry in scored.get("covered") or ()
         if isinstance(entry, Mapping)
     ]
