@@ -31,6 +31,8 @@ FADING = 3
 """Components that fade without a season."""
 PULL = 0.007
 """How hard numbers are pulled to their start, for each step, divided by the samples recorded."""
+TOLERANCE = 1e-6
+"""Relative gain below which the search ends."""
 _WIDE = np.log(0.7)
 _LIMIT = 12.0
 _STEP = 1e-4
@@ -80,13 +82,15 @@ def fit_covariance(
     given: Moments,
     n_samples: int,
     *,
+    near: Covariance | None = None,
     pull: float = PULL,
-    n_iterations: int = 60,
+    n_iterations: int = 40,
 ) -> Covariance:
     """The covariance whose filter forecasts the training windows best.
 
     Args:
-        start: where the search starts and what it is pulled to.
+        start: what the numbers are pulled to.
+        near: where the search begins, if not there.
         given: moments of one kind.
         n_samples: what was recorded in all; the pull weighs less the more that is.
     """
@@ -117,9 +121,9 @@ def fit_covariance(
             gradient[place] += by_lag @ (_lags(moved, start.seasons, count) - lags) / _STEP
         return loss, gradient
 
-    found = minimize(
-        cost, start.numbers, jac=True, method="L-BFGS-B", options={"maxiter": n_iterations}
-    )
+    begin = start.numbers if near is None else near.numbers
+    options = {"maxiter": n_iterations, "ftol": TOLERANCE}
+    found = minimize(cost, begin, jac=True, method="L-BFGS-B", options=options)
     return Covariance(start.seasons, np.asarray(found.x))
 
 

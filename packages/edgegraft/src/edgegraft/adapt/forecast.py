@@ -9,7 +9,15 @@ import numpy as np
 
 from edgegraft.adapt.adapted import Adapted
 from edgegraft.adapt.computed import computed
-from edgegraft.adapt.forecast_fit import Chosen, Setting, choose, refit, stretches
+from edgegraft.adapt.forecast_fit import (
+    Chosen,
+    Setting,
+    Trial,
+    choose,
+    refit,
+    said_unseen,
+    stretches,
+)
 from edgegraft.adapt.forecast_program import Forecast
 from edgegraft.adapt.known_ahead import slopes, surprises
 from edgegraft.adapt.lagged import Lagged, applied, lagged
@@ -139,13 +147,14 @@ def _adapted(
     seasons = _seasons(task, train, series)
     season = getattr(task, "season", 0) or (*seasons, 1)[0]
     setting = Setting(seasons, season, options.members)
-    chosen, trial, held = choose(series, setting, options.held_out)
+    trial = choose(series, setting, options.held_out)
+    held = trial.held
     names = train.series.channel_names
     known = tuple(names.index(each) for each in getattr(task, "known", ()))
     seen = train.x[:, known] if known else None
-    slope = _slopes(series, trial, seen, held)
-    found, widen = _quantiles(series, trial, seen, slope, held, outputs)
-    filters = refit(series, setting, chosen) if options.refit and len(held) else trial
+    slope = _slopes(series, trial.filters, seen, held)
+    found, widen = _quantiles(series, trial, seen, slope, outputs)
+    filters = refit(series, trial) if options.refit else trial.filters
     forecast = Forecast(
         tuple(names.index(each) for each in outputs.names),
         filters,
@@ -155,7 +164,7 @@ def _adapted(
         slope,
     )
     lineage = lineage_of(name, options, (backbone,), seed)
-    lineage["forecast"] = _account(chosen, setting, slope, widen)
+    lineage["forecast"] = _account(trial.chosen, setting, slope, widen)
     return computed(forecast.program(), outputs, train.spec, lineage, backbone)
 
 
@@ -212,16 +221,15 @@ def _slopes(series: Lagged, filters: Array, known: Array | None, held: Array) ->
 
 def _quantiles(
     series: Lagged,
-    filters: Array,
+    trial: Trial,
     known: Array | None,
     slope: Array | None,
-    held: Array,
     outputs: Outputs,
 ) -> tuple[Array, float]:
     """Offsets, and by how much they were widened; from the windows of the target device."""
-    said = applied(filters, series.x)
+    said, held = said_unseen(series, trial), trial.held
     if known is not None and slope is not None:
-        said = said + np.einsum("nkth,tk->nth", surprises(filters, known), slope)
+        said = said + np.einsum("nkth,tk->nth", surprises(trial.filters, known), slope)
     own = np.flatnonzero(series.at_target)
     part = series.take(own)
     found = offsets(part, said[own], outputs.levels, stretches(part), 1.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -29,6 +30,8 @@ MOST_OWN = 16
 """Channels beyond which no channel has numbers of its own."""
 STRETCHES = 4
 """Horizons of held-out time below which nothing can be told from them."""
+BLOCKS = 4
+"""Stretches that are left out in turn where forecasts of windows not seen are wanted."""
 SETTLED = 100
 """Samples for each lag that bring a ridge to half the weight that a covariance starts with."""
 OWN_PULL = 10.0
@@ -125,15 +128,18 @@ def naive(name: str, shape: tuple[int, int, int], season: int) -> Array:
 class _Fits:
     """Members fitted on one set of windows; what they share is computed once."""
 
-    def __init__(self, series: Lagged, setting: Setting):
-        self.series, self.setting = series, setting
+    def __init__(self, series: Lagged, setting: Setting, before: _Fits | None = None):
+        self.series, self.setting, self.before = series, setting, before
         own, sources = series.take(series.at_target), series.take(~series.at_target)
-        by_channel = "covariance-own" in setting.members and series.shape[0] <= MOST_OWN
-        self.own = moments(own, by_channel=by_channel) if len(own) else None
-        self.sources = moments(sources).pooled if len(sources) else None
         self.n_own = own.n_samples if len(own) else 0
         self.n_sources = sources.n_samples if len(sources) else 0
-        self._covariance: Covariance | None = None
+        self.own = self.sources = None
+        if set(setting.members) <= set(NAIVE):
+            return
+        several = 1 < series.shape[0] <= MOST_OWN
+        by_channel = several and "covariance-own" in setting.members
+        self.own = moments(own, by_channel=by_channel) if len(own) else None
+        self.sources = moments(sources).pooled if len(sources) else None
 
     def __call__(self, name: str, strengths: Mapping[str, float]) -> Array:
         if name in NAIVE:
@@ -144,30 +150,40 @@ class _Fits:
             return self._by_channel()
         return next(iter(self.ridges(name, [strengths[name]]).values()))
 
-    @property
+    @cached_property
     def covariance(self) -> Covariance:
         """Of all channels; of the target, pulled to the sources where there are any."""
-        if self._covariance is None:
-            start = Covariance.start(self.setting.seasons, self.series.shape[1])
-            if self.sources is not None:
-                start = fit_covariance(start, self.sources, self.n_sources)
-            if self.own is not None:
-                start = fit_covariance(start, self.own.pooled, self.n_own)
-            self._covariance = start
-        return self._covariance
+        found = self.of_sources
+        if self.own is not None:
+            near = self.before.covariance if self.before else None
+            found = fit_covariance(found, self.own.pooled, self.n_own, near=near)
+        return found
 
-    def ridges(self, name: str, strengths: Sequence[float]) -> dict[float, Array]:
-        """Ridge filters of all channels at each strength."""
-        given = [each.pooled for each in (self.own, self.sources) if each is not None]
-        toward = None
-        if name == "ridge-pulled":
-            if self.sources is not None and self.own is not None:
-                toward, given = ridge(self.sources, 0.1), [self.own.pooled]
-            else:
-                toward = self._filters(self.covariance)[None]
-        total = Moments(
-            *(sum(getattr(each, part) for each in given) for part in ("gram", "cross", "rows"))
-        )
+    @cached_property
+    def of_sources(self) -> Covariance:
+        """Of the sources; where there are none, what is assumed before any data."""
+        start = Covariance.start(self.setting.seasons, self.series.shape[1])
+        if self.sources is None:
+            return start
+        if self.before is not None:  # sources are never held out
+            return self.before.of_sources
+        return fit_covariance(start, self.sources, self.n_sources)
+
+    @cached_property
+    def given(self) -> Moments:
+        """Of everything, one kind."""
+        parts = [each.pooled for each in (self.own, self.sources) if each is not None]
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+    def ridges(
+        self, name: str, strengths: Sequence[float], given: Moments | None = None
+    ) -> dict[float, Array]:
+        """Ridge filters of all channels at each strength, of other moments where these are given.
+
+        With sources, a pulled ridge is pulled to what the covariance learned from both.
+        """
+        toward = self._filters(self.covariance)[None] if name == "ridge-pulled" else None
+        total = self.given if given is None else given
         return {strength: ridge(total, strength, toward) for strength in strengths}
 
     def _filters(self, covariance: Covariance) -> Array:
@@ -187,8 +203,25 @@ class _Fits:
         )
 
 
-def choose(series: Lagged, setting: Setting, share: float) -> tuple[Chosen, Array, Array]:
-    """Weights and strengths by what is held out; filters fitted on the rest; held-out positions.
+@dataclass(frozen=True)
+class Trial:
+    """What was settled, and fitted on the way.
+
+    Attributes:
+        chosen: weights and strengths.
+        filters: (n_targets, n_timepoints, n_steps) of the blend, of what was not held out.
+        held: positions that were held out; none where nothing could be.
+        fits: of the members.
+    """
+
+    chosen: Chosen
+    filters: Array
+    held: Array
+    fits: _Fits
+
+
+def choose(series: Lagged, setting: Setting, share: float) -> Trial:
+    """Weights and strengths by what is held out.
 
     Where too few windows are there to hold any out, members count alike and strengths are 1;
     the filters are then fitted on everything.
@@ -200,7 +233,8 @@ def choose(series: Lagged, setting: Setting, share: float) -> tuple[Chosen, Arra
         # free filters need held-out windows; a covariance does not
         usual = [name for name in setting.members if name not in ridges] or ridges
         chosen = Chosen(dict.fromkeys(usual, 1 / len(usual)), dict.fromkeys(ridges, 1.0))
-        return chosen, combined(_Fits(series, setting), chosen), held
+        fits = _Fits(series, setting)
+        return Trial(chosen, combined(fits, chosen), held, fits)
     fits = _Fits(series.take(fit), setting)
     tested = series.take(held[:: max(1, len(held) // MOST_HELD)])
     error = _errors(tested)
@@ -220,12 +254,46 @@ def choose(series: Lagged, setting: Setting, share: float) -> tuple[Chosen, Arra
     blend = sum(weight * errors[name] for name, weight in weights.items())
     chosen = Chosen(weights, strengths, costs_of, _cost(np.asarray(blend)), len(held))
     mixed = sum(weight * filters[name] for name, weight in weights.items())
-    return chosen, _full(mixed, series.shape[0]), held
+    return Trial(chosen, _full(mixed, series.shape[0]), held, fits)
 
 
-def refit(series: Lagged, setting: Setting, chosen: Chosen) -> Array:
+def said_unseen(series: Lagged, trial: Trial) -> Array:
+    """Forecasts (n_windows, n_targets, n_steps) of windows by filters that did not see them.
+
+    What was held out is forecast by the trial. Of the rest, each of `BLOCKS` stretches of time is
+    forecast by ridges of all the others, whose moments are the sum less its own; a covariance
+    has too few numbers to remember windows, and stays.
+    """
+    said = applied(trial.filters, series.x)
+    ridges = {
+        name: weight
+        for name, weight in trial.chosen.weights.items()
+        if weight and name.startswith("ridge")
+    }
+    rest = np.setdiff1d(np.arange(len(series)), trial.held)
+    rest = rest[series.at_target[rest]]
+    if not ridges or len(rest) < BLOCKS * FEWEST:
+        return said
+    given = trial.fits.given
+    strengths = trial.chosen.strengths
+    before = {name: trial.fits(name, strengths) for name in ridges}
+    for block in np.array_split(rest[np.argsort(series.order[rest], kind="stable")], BLOCKS):
+        part = series.take(block)
+        less = given - moments(part).pooled
+        change = sum(
+            weight * (trial.fits.ridges(name, [strengths[name]], less)[strengths[name]] - old)
+            for (name, weight), old in zip(ridges.items(), before.values(), strict=True)
+        )
+        filters = trial.filters + np.asarray(change)
+        said[block] = applied(filters, part.x)
+    return said
+
+
+def refit(series: Lagged, trial: Trial) -> Array:
     """The filters (n_targets, n_timepoints, n_steps) of what was chosen, on all windows."""
-    return combined(_Fits(series, setting), chosen)
+    if not len(trial.held):
+        return trial.filters
+    return combined(_Fits(series, trial.fits.setting, trial.fits), trial.chosen)
 
 
 def combined(fits: _Fits, chosen: Chosen) -> Array:

@@ -109,15 +109,16 @@ class Moments:
             self.rows.sum(keepdims=True),
         )
 
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(self.gram + other.gram, self.cross + other.cross, self.rows + other.rows)
+
+    def __sub__(self, other: Moments) -> Moments:
+        return Moments(self.gram - other.gram, self.cross - other.cross, self.rows - other.rows)
+
     def kind(self, number: int) -> Moments:
         """One of the kinds."""
         part = slice(number, number + 1)
         return Moments(self.gram[part], self.cross[part], self.rows[part])
-
-    @property
-    def size(self) -> float:
-        """Mean eigenvalue of all gram matrices together; regularisation is relative to it."""
-        return float(np.trace(self.gram.sum(0)) / self.gram.shape[1])
 
 
 def lagged(windows: Windows, targets: tuple[str, ...], n_steps: int) -> Lagged:

@@ -15,10 +15,12 @@ from edgegraft_edge.errors import DataError, OptionError, Problem, nearest
 from edgegraft_edge.estimate import MAX_COLUMNS, POINT, Outputs
 from edgegraft_edge.signal import Array, Windows
 
-MOST_WINDOWS = 8_000
+MOST_WINDOWS = 2_500
 """Windows beyond this many are not cut: neighbours say nearly the same."""
 CYCLES = 3
 """Seasons that a context holds, where it is chosen and the data allow it."""
+MOST_CONTEXT = 1_024
+"""Samples of a context that is chosen, but for two of the first season, up to twice as many."""
 _BLANK = Outputs(("value",))
 
 
@@ -258,8 +260,10 @@ class Forecasting:
         """Three of the longest season, or two horizons; at most what a third of the data holds."""
         values = [each.values for each in data.recordings[:32]]
         seasons = (self.season,) if self.season else find_seasons(values, rate_hz=data.rate_hz)
-        wished = max(CYCLES * max(seasons, default=1), 2 * self.horizon, 16)
-        return max(2, min(wished, max((longest - self.horizon) // 3, 2 * max(seasons[:1] or (1,)))))
+        first = min(seasons, default=1)
+        most = max(MOST_CONTEXT, min(2 * first, 2 * MOST_CONTEXT))
+        wished = min(max(CYCLES * max(seasons, default=1), 2 * self.horizon, 16), most)
+        return max(2, min(wished, max((longest - self.horizon) // 3, 2 * first)))
 
 
 def _joined(windows: Windows, number: int) -> Array:
