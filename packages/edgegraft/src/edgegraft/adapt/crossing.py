@@ -1,10 +1,11 @@
 """From machines that ran to failure to others that run differently or fail in another way.
 
 What is learned of the sources is only asked where they have something to say: a channel that goes,
-on the target, where it never went on the sources tells of something they do not know, and is left
-out. Whether to go by the channels themselves or by their drift from the own beginning, and with or
-without age, is a matter of what the machines share; so learners of every such view are blended,
-evenly where no target is labelled, and by the few labelled target units as far as these go.
+on the target, where it never went on the sources, or where the other channels do not foretell it,
+tells of something they do not know, and is left out. Channels are read as drift from the own
+beginning where that is known. Whether age says the same on both is not known, so learners with and
+without it are blended, evenly where no target is labelled, and by the few labelled target units
+as far as these go.
 
 Only the windows of the target are needed for the choice of channels, not their labels: those of its
 pool are used where there is one.
@@ -33,10 +34,12 @@ from edgegraft_edge.program import Program, chain
 from edgegraft_edge.signal import Array, Windows, series_spec
 
 TAILS = (0.001, 0.999)
-MARGIN = 0.25
+MARGIN = 0.1
 """Of the sources' range: so far beyond it a value counts as known to them."""
-STRANGE = 0.02
+STRANGE = 0.01
 """Share of target windows beyond that from which a channel is left out."""
+DAMPING = 0.1
+"""Added to the variance of scaled channels, so that those that say the same do not cancel."""
 MOST_ROWS = 8000
 
 Fit = Callable[[Material, Layout], Sequence[Learner]]
@@ -113,26 +116,54 @@ def cross(train: Windows, task: Task, fit: Fit, *, n_folds: int, seed: int) -> C
 
 
 def views(layout: Layout) -> tuple[Layout, ...]:
-    """The ways to look at a machine: by its channels or their drift, with and without the rest."""
-    found = [layout, replace(layout, centred=True)] if layout.starts else [layout]
-    if layout.alone:
-        found += [replace(each, alone=()) for each in found]
-    return tuple(found)
+    """The ways to look at a machine, with and without what is no measured channel, as age.
+
+    Where beginnings are known, channels are told as drift: machines differ in where they begin.
+    """
+    drift = replace(layout, centred=bool(layout.starts))
+    return (drift, replace(drift, alone=())) if layout.alone else (drift,)
 
 
 def familiar(sources: Seen, target: Seen) -> Array:
-    """Positions of the channels that stay, on the target, where the sources were too.
+    """Positions of the channels that behave, on the target, as on the sources.
 
-    >>> def seen(*values: float) -> Seen:
-    ...     views = np.tile(np.float32(values), (50, 4, 1))
-    ...     return Seen(views + np.linspace(0, 1, 50, dtype=np.float32)[:, None, None],
-    ...                 np.zeros((50, 0)))
-    >>> familiar(seen(0.0, 0.0), seen(0.1, 3.0)).tolist()
-    [0]
+    Left out is what goes where it never went on the sources; then, one after the other, what goes
+    far from what the other channels there foretell. (The residual given all others comes from the
+    inverse of their covariance.)
+
+    >>> def seen(a, b, c) -> Seen:
+    ...     rows = np.stack([a, b, c], axis=1).astype(np.float32)
+    ...     return Seen(np.repeat(rows[:, None], 4, axis=1), np.zeros((len(rows), 0)))
+    >>> rng = np.random.default_rng(0)
+    >>> t, noise = np.linspace(0, 1, 200), 0.05 * rng.normal(size=(3, 200))
+    >>> familiar(seen(*(t + noise)), seen(*(t + noise))).tolist()
+    [0, 1, 2]
+    >>> familiar(seen(*(t + noise)), seen(t, t, 1 - t)).tolist()
+    [0, 1]
     """
     place = len(SHARES) - 1
-    low, high = np.quantile(sources.views[:, place], TAILS, axis=0)
+    rows = sources.views[:, place].astype(np.float64)
+    asked = target.views[:, place].astype(np.float64)
+    kept = np.flatnonzero(_outside(rows, asked) < STRANGE)
+    level, scale = rows.mean(axis=0), rows.std(axis=0)
+    live = scale > 1e-6 * (1 + np.abs(level))
+    scale = np.where(live, scale, 1.0)
+    rows, asked = (rows - level) / scale, (asked - level) / scale
+    still = kept[~live[kept]]
+    moving = kept[live[kept]]
+    while len(moving) > 2:
+        covariance = np.cov(rows[:, moving].T) + DAMPING * np.eye(len(moving))
+        inverse = np.linalg.inv(covariance)
+        inverse /= np.diag(inverse)
+        strange = _outside(rows[:, moving] @ inverse, asked[:, moving] @ inverse)
+        if strange.max() < STRANGE:
+            break
+        moving = np.delete(moving, strange.argmax())
+    return np.sort(np.r_[still, moving])
+
+
+def _outside(rows: Array, asked: Array) -> Array:
+    """Share of `asked` (n, n_channels) beyond the range of `rows`, by channel."""
+    low, high = np.quantile(rows, TAILS, axis=0)
     room = MARGIN * (high - low) + 1e-9 * (1 + np.abs(high))
-    values = target.views[:, place]
-    outside = ((values < low - room) | (values > high + room)).mean(axis=0)
-    return np.flatnonzero(outside < STRANGE)
+    return np.asarray(((asked < low - room) | (asked > high + room)).mean(axis=0))

@@ -17,7 +17,7 @@ import numpy as np
 from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array
 
-N_CENTRES = 300
+N_CENTRES, ROWS_PER_CENTRE = 250, 5
 _FLOOR = 1e-6  # of the largest eigenvalue: what is smaller is noise of float32 on a device
 _TINY = 1e-9
 
@@ -71,7 +71,6 @@ def fit_kernels(
     strengths: Sequence[float],
     *,
     weights: Array | None = None,
-    n_centres: int = N_CENTRES,
     seed: int = 0,
 ) -> list[Kernel]:
     """One estimate for each strength.
@@ -98,7 +97,7 @@ def fit_kernels(
     scaled = (rows - level) / scale
     width = width / max(1, int(live.sum()))
     picked = np.random.default_rng(seed).choice(
-        len(rows), min(n_centres, len(rows)), replace=False, p=share
+        len(rows), min(N_CENTRES, max(40, len(rows) // ROWS_PER_CENTRE), len(rows)), replace=False
     )
     centres = scaled[np.sort(picked)]
     values, vectors = np.linalg.eigh(nearness(centres, centres, width))
