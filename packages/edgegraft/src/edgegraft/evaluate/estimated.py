@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -175,48 +176,61 @@ def evaluate_estimates(
 
 @dataclass(frozen=True)
 class _Seen:
-    """Values (n_windows, n_quantities, n_steps, n_levels), truth without the last axis."""
+    """What was estimated beside what came.
+
+    Attributes:
+        values: (n_windows, n_quantities, n_steps, n_levels).
+        truth: (n_windows, n_quantities, n_steps), NaN where unknown; `known` where it is known.
+        error: point less truth, 0 where unknown.
+    """
 
     outputs: Outputs
     values: Array
     truth: Array
+    known: Array
+    error: Array
 
     @classmethod
     def of(cls, outputs: Outputs, table: Array, truth: Array) -> _Seen:
         n_windows = len(table)
-        return cls(
-            outputs,
-            table.reshape(n_windows, *outputs.shape),
-            np.asarray(truth, dtype=np.float64).reshape(n_windows, *outputs.shape[:2]),
-        )
-
-    @property
-    def error(self) -> Array:
-        """Point less truth, NaN where unknown."""
-        return np.asarray(self.values[..., self.outputs.levels.index(POINT)] - self.truth)
+        values = table.reshape(n_windows, *outputs.shape)
+        truth = np.asarray(truth, dtype=np.float64).reshape(n_windows, *outputs.shape[:2])
+        known = np.isfinite(truth)
+        error = np.where(known, values[..., outputs.levels.index(POINT)] - truth, 0.0)
+        return cls(outputs, values, truth, known, error)
 
     def inside(self, place: int = 0) -> Array:
-        """Whether the truth lies in the interval `place` steps in from the widest; NaN: unknown."""
+        """Whether a known truth lies in the interval `place` steps in from the widest."""
         low, high = self.values[..., place], self.values[..., -1 - place]
-        held = (low <= self.truth) & (self.truth <= high)
-        return np.where(np.isfinite(self.truth), held, np.nan)
+        return np.asarray(self.known & (low <= self.truth) & (self.truth <= high))
 
-    def scores(self, rows: Any = slice(None), quantity: Any = slice(None), step: Any = slice(None)
-               ) -> dict[str, Any]:  # fmt: skip
-        """Errors of a part: n, mae, mse and coverage; `n` counts windows with a known target."""
-        error = self.error[rows][:, quantity][..., step]
-        known = np.isfinite(error)
-        flat = error[known]
-        scores: dict[str, Any] = {
-            "n": int(known.reshape(len(error), -1).any(axis=1).sum()),
-            "mae": float(np.abs(flat).mean()) if len(flat) else float("nan"),
-            "mse": float((flat**2).mean()) if len(flat) else float("nan"),
-            "bias": float(flat.mean()) if len(flat) else float("nan"),
-        }
+    @cached_property
+    def widest(self) -> Array:
+        return self.inside()
+
+    def scores(self, rows: Any = slice(None), quantity: Any = slice(None)) -> dict[str, Any]:
+        """Errors of a part: n, mae, mse, bias, coverage; `n` counts windows with a known target."""
+        found = self.along(None, rows, quantity)
+        known = self.known[rows][:, quantity]
+        n = int(known.reshape(len(known), -1).any(axis=1).sum())
+        return {"n": n, **{name: float(value) for name, value in found.items()}}
+
+    def along(
+        self, axis: tuple[int, ...] | None, rows: Any = slice(None), quantity: Any = slice(None)
+    ) -> dict[str, Array]:
+        """Means over these axes of what is known; NaN where nothing is."""
+        known, error = self.known[rows][:, quantity], self.error[rows][:, quantity]
+        count = known.sum(axis=axis)
+        terms = {"mae": np.abs(error), "mse": error**2, "bias": error}
         if len(self.outputs.levels) > 1:
-            inside = self.inside()[rows][:, quantity][..., step]
-            scores["coverage"] = float(np.nanmean(inside)) if len(flat) else float("nan")
-        return scores
+            terms["coverage"] = self.widest[rows][:, quantity]
+        return {name: _over(each.sum(axis=axis), count) for name, each in terms.items()}
+
+
+def _over(total: Array, count: Array) -> Array:
+    total, count = np.asarray(total, dtype=np.float64), np.asarray(count)
+    out = np.full(total.shape, np.nan)
+    return np.asarray(np.divide(total, count, out=out, where=count > 0))
 
 
 def _per_target(seen: _Seen) -> dict[str, Mapping[str, Any]]:
@@ -228,8 +242,11 @@ def _per_target(seen: _Seen) -> dict[str, Mapping[str, Any]]:
 
 
 def _per_step(seen: _Seen) -> tuple[Mapping[str, float], ...]:
+    n = seen.known.any(axis=1).sum(axis=0)
+    found = seen.along((0, 1))
     return tuple(
-        {"step": step, **seen.scores(step=[place])} for place, step in enumerate(seen.outputs.steps)
+        {"step": step, "n": int(n[at]), **{name: float(each[at]) for name, each in found.items()}}
+        for at, step in enumerate(seen.outputs.steps)
     )
 
 
@@ -241,10 +258,8 @@ def _covered(seen: _Seen, units: Array) -> tuple[Covered, ...]:
         nominal = levels[-1 - place] - levels[place]
         if abs(levels[place] + levels[-1 - place] - 1) > 1e-6:
             continue  # not a central one
-        inside = seen.inside(place).reshape(len(unit), -1)
-        known = np.isfinite(inside)
-        held = np.bincount(unit, np.where(known, inside, 0).sum(axis=1))
-        count = np.bincount(unit, known.sum(axis=1))
+        held = np.bincount(unit, seen.inside(place).sum(axis=(1, 2)))
+        count = np.bincount(unit, seen.known.sum(axis=(1, 2)))
         low, high = _share_interval(held, count)
         width = seen.values[..., -1 - place] - seen.values[..., place]
         found.append(
@@ -269,9 +284,9 @@ def _share_interval(held: Array, count: Array, n_resamples: int = 1000) -> tuple
 
 
 def _reliability(seen: _Seen) -> dict[float, float]:
-    known = np.isfinite(seen.truth)
+    count = seen.known.sum()
     return {
-        level: float((seen.truth[known] <= seen.values[..., place][known]).mean())
+        level: float((seen.known & (seen.truth <= seen.values[..., place])).sum() / count)
         for place, level in enumerate(seen.outputs.levels)
     }
 
@@ -303,9 +318,7 @@ def _warnings(seen: _Seen, covered: tuple[Covered, ...]) -> list[str]:
         if abs(each.share - each.nominal) > OFF
     ]
     empty = [
-        name
-        for place, name in enumerate(seen.outputs.names)
-        if not np.isfinite(seen.truth[:, place]).any()
+        name for place, name in enumerate(seen.outputs.names) if not seen.known[:, place].any()
     ]
     if empty:
         found.append(f"No known value of {', '.join(empty)}: nothing was measured for it.")

@@ -58,18 +58,19 @@ def estimate_metrics(
         def tally(table: Array, truth: Array) -> Array:
             values, filled, known = parts(table, truth)
             counted = np.where(known, cost(values, filled), 0.0)
-            return np.asarray(np.stack([counted, known], axis=-1).sum(axis=1))
+            return np.stack([counted.sum(axis=1), known.sum(axis=1)], axis=-1)
 
         return Tallied(name, better, tally, lambda sums: finish(_mean(sums)))
 
     def error(values: Array, truth: Array) -> Array:
         return np.asarray(values[..., point] - truth)
 
-    levels = np.array(outputs.levels)
-
     def pinball(values: Array, truth: Array) -> Array:
-        gap = truth[..., None] - values
-        return np.asarray(2 * np.maximum(levels * gap, (levels - 1) * gap).mean(axis=-1))
+        total = np.zeros(truth.shape)
+        for place, level in enumerate(outputs.levels):
+            gap = truth - values[..., place]
+            total += np.maximum(level * gap, (level - 1) * gap)
+        return 2 * total / len(outputs.levels)
 
     found = [
         averaged("mae", "lower", lambda values, truth: np.abs(error(values, truth))),
@@ -78,7 +79,7 @@ def estimate_metrics(
         _explained(parts, point),
         averaged("quantile_loss", "lower", pinball),
     ]
-    if len(levels) > 1:
+    if len(outputs.levels) > 1:
         found += [
             averaged("coverage", "higher", _within),
             averaged("width", "lower", lambda values, truth: values[..., -1] - values[..., 0]),

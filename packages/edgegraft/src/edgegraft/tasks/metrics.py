@@ -24,6 +24,8 @@ import numpy as np
 from edgegraft_edge.signal import Array
 
 N_BINS = 15
+CELLS = 4_000_000
+"""Numbers of a table that are tallied at once."""
 SMALLEST = float(np.finfo(np.float32).eps)
 """Probabilities are float32: below this a zero is only a rounded one."""
 
@@ -48,7 +50,12 @@ class Tallied:
     finish: Callable[[Array], Array]
 
     def __call__(self, probabilities: Array, codes: Array) -> float:
-        return float(self.finish(self.tally(*_checked(probabilities, codes)).sum(axis=0)))
+        rows = max(1, CELLS // max(1, np.shape(probabilities)[1]))  # forecasts are wide
+        parts = [
+            self.tally(*_checked(probabilities[at : at + rows], codes[at : at + rows])).sum(axis=0)
+            for at in range(0, max(1, len(probabilities)), rows)
+        ]
+        return float(self.finish(parts[0] if len(parts) == 1 else np.sum(parts, axis=0)))
 
 
 class PerClass(NamedTuple):
