@@ -248,7 +248,10 @@ def test_an_interval_marks_every_window_that_it_reaches_into():
     data = Dataset((Recording(values, channels, 1.0, spans),))
     task = Anomaly()
     windows = task.windows(data)
-    assert windows.series.n_stride == windows.series.n_timepoints // 4
+    assert windows.series.n_timepoints == 64  # two periods of one channel, four of the other
+    assert windows.series.n_stride == 16
+    own = Anomaly(window=100, stride=7).windows(data).series
+    assert (own.n_timepoints, own.n_stride) == (100, 7)
     task = task.bound(windows)
     y = task.relabelled(windows).y
     reached = (windows.start < 520) & (windows.start + windows.series.n_timepoints > 500)

@@ -1,9 +1,9 @@
 """Normal or not: learned from normal windows, tried on whatever else is labelled.
 
 Of continuous recordings, anomalies are intervals. A window counts as an anomaly as soon as an
-interval that is not normal reaches into it, so that no such window is ever learned from as normal;
-windows follow each other by a quarter of their length unless the data says otherwise, so that an
-anomaly is met soon after it begins.
+interval that is not normal reaches into it, so that no such window is ever learned from as normal.
+A window is as long as what repeats itself, and windows follow each other by a quarter of that, so
+that an anomaly is met soon after it begins.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import numpy as np
 
 from edgegraft.data.dataset import Dataset
 from edgegraft.tasks.metrics import CLASSIFICATION
+from edgegraft.tasks.surface import window_of
 from edgegraft.tasks.task import Metric
 from edgegraft_edge.alarms import FalseAlarms
 from edgegraft_edge.errors import DataError, OptionError, nearest
 from edgegraft_edge.signal import UNLABELLED, Array, Windows, WindowSpec
 
 ANOMALY = "anomaly"
+SHORTEST, MOST_CHANNELS = 64, 8
 NORMAL_NAMES = ("normal", "good", "ok", "healthy", "baseline", "nominal")
 
 
@@ -50,9 +52,25 @@ class Anomaly:
                   "where nothing at all is labelled"},
     )  # fmt: skip
 
+    window: int = field(
+        default=0,
+        metadata={"help": "samples of a window; 0: as the data says, else the period, 64 to 300"},
+    )
+    stride: int = field(
+        default=0,
+        metadata={"help": "samples from window to window; 0: as the data says, else a quarter"},
+    )
+
     def __post_init__(self) -> None:
         if self.false_alarms:
             FalseAlarms.parse(self.false_alarms)
+        if self.window < 0 or self.stride < 0:
+            raise OptionError.of(
+                "option-range",
+                f"window={self.window}, stride={self.stride}",
+                "they are numbers of samples",
+                "window=128, stride=32, or 0",
+            )
         if self.unlabelled not in ("auto", "unknown", "normal"):
             raise OptionError.of(
                 "option-range",
@@ -71,13 +89,15 @@ class Anomaly:
         return None
 
     def windows(self, data: Dataset) -> Windows:
-        """As the data set is cut, recordings at a quarter of a window, labels as said above."""
+        """Recordings cut as said above; what is cut already, and what is no series, as it is."""
         found = data.windows()
         if data.ready is not None or found.spec.kind != "series":
             return found
-        if data.options.stride_s is None:
-            spec = found.series
-            found = data.windows(spec.length_s, max(spec.length_s / 4, 1 / spec.rate_hz))
+        rate_hz, options = data.rate_hz, data.options
+        length = self.window or _length(found.series.n_timepoints, options.window_s, data)
+        stride = self.stride or max(1, length // 4)
+        kept = options.stride_s is not None and not self.stride
+        found = data.windows(length / rate_hz, None if kept else stride / rate_hz)
         return self._touched(found, data)
 
     def truth(self, windows: Windows, columns: Sequence[str]) -> Array:
@@ -156,3 +176,14 @@ class Anomaly:
             f"none of them is {wanted!r}" if self.normal else "which one is normal is not clear",
             nearest(wanted, known) if known else "label the normal windows",
         )
+
+
+def _length(usual: int, asked_s: float | None, data: Dataset) -> int:
+    """Samples of a window: as asked, or the usual period of the channels, 64 to 300."""
+    if asked_s is not None or usual < SHORTEST:
+        return usual
+    longest = max(data.recordings, key=lambda recording: recording.n_timepoints)
+    moving = [row for row in longest.values if np.nanstd(row) > 0][:MOST_CHANNELS]
+    period = int(np.median([window_of(row) for row in moving])) if moving else usual
+    shortest = min(recording.n_timepoints for recording in data.recordings)
+    return max(min(max(period, SHORTEST), max(usual, shortest // 3)), min(usual, SHORTEST))
