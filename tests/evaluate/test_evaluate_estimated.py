@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from estimate_toys import LIFE, LOAD, Toy, guesses, series_windows, unit_windows
+from scipy.signal import lfilter
 
+from edgegraft.evaluate.bootstrap import intervals
 from edgegraft.evaluate.estimated import EstimateEvaluation, evaluate_estimates
 from edgegraft.evaluate.evaluation import evaluate, evaluate_probabilities
 from edgegraft.evaluate.units import blocks_of, units_of
@@ -113,6 +115,25 @@ def test_blocks_make_wider_intervals_than_windows_that_follow_each_other_would()
     low, high = scored.intervals["mae"]
     plain = 2 * 1.96 * np.abs(drift).std() / np.sqrt(600)
     assert high - low > 2 * plain
+
+
+@pytest.mark.slow
+def test_intervals_from_blocks_hold_the_true_error_and_those_from_windows_do_not():
+    outputs = Outputs(("load",), ("kW",), steps=tuple(range(1, 13)))
+    windows = series_windows(1200, 48, outputs)
+    metrics = {"mae": Toy(outputs).metrics["mae"]}
+    held = {"block": 0, "window": 0}
+    units = {"block": units_of(windows, outputs)[1], "window": np.arange(1200)}
+    for seed in range(40):
+        noise = np.random.default_rng(seed).normal(size=1412) * np.sqrt(1 - 0.9**2)
+        error = lfilter([1.0], [1.0, -0.9], noise)[200:]
+        off = np.stack([error[at : at + 12] for at in range(1200)])
+        table = np.repeat(windows.y + off, 3, axis=1)
+        for unit, each in units.items():
+            low, high = intervals(metrics, table, windows.y, each, n_resamples=300)["mae"]
+            held[unit] += low <= np.sqrt(2 / np.pi) <= high
+    assert held["block"] >= 34
+    assert held["window"] <= 22
 
 
 def test_a_point_alone_has_no_coverage():
