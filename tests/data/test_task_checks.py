@@ -177,6 +177,17 @@ def test_what_is_asked_for_must_be_there(tmp_path):
         Question("forcasting")
 
 
+def test_test_data_that_lack_a_channel_or_go_beyond_training_are_told(tmp_path):
+    train = saved(tmp_path, hours())
+    higher = saved(tmp_path, {"load": hours(seed=1)["load"] + 4}, name="higher.csv")
+    asked = Question("forecasting", target=("load",), known=("temp",))
+    seen = {finding.code: finding for finding in audit(train, higher, asked=asked).findings}
+    assert "not in the test data" in seen["covariate-missing"].text
+    assert seen["target-outside"].severity == "warning"
+    again = saved(tmp_path, hours(seed=1), name="again.csv")
+    assert not {"covariate-missing", "target-outside"} & set(audit(train, again, asked=asked).codes)
+
+
 def engines(ends, channels=("s1", "s2"), n_timepoints=80):
     """Run-to-failure recordings whose labels count down to `ends`."""
     recordings = []

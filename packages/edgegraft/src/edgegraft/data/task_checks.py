@@ -23,6 +23,8 @@ from edgegraft_edge.signal import Array
 UNEVEN, VERY_UNEVEN = 0.02, 0.25
 STILL = 0.95
 """Share of equal values from which a target hardly moves."""
+OUTSIDE = 0.02
+"""Share of test targets beyond those of training that is told."""
 TOLD = 0.5
 """Share of the variance that time alone tells from which a random split flatters."""
 MAX_SAMPLES = 20_000
@@ -34,16 +36,17 @@ TaskCheck = Callable[[Evidence, Question], Iterator[Finding]]
 
 def check_target(evidence: Evidence, asked: Question) -> Iterator[Finding]:
     """Whether there is a target at all: the channel, or numbers in the column of the label."""
-    names = [channel.name for channel in evidence.dataset.channels]
-    for name in (*asked.target, *asked.known):
-        if name != REMAINING and name not in names and names:
-            code = "covariate-missing" if name in asked.known else "target-missing"
-            yield Finding(
-                code,
-                "trouble",
-                f"channel {name!r} is not in the data",
-                nearest(name, names),
-            )
+    datasets = {"the data": evidence.dataset, "the test data": evidence.test_dataset}
+    for where, dataset in datasets.items():
+        names = [] if dataset is None else [channel.name for channel in dataset.channels]
+        for name in (*asked.target, *asked.known):
+            if name != REMAINING and name not in names and names:
+                yield Finding(
+                    "covariate-missing" if name in asked.known else "target-missing",
+                    "trouble",
+                    f"channel {name!r} is not in {where}",
+                    nearest(name, names),
+                )
     if asked.task == "regression" and not asked.target:
         count, bad = label_numbers(evidence)
         if not count:
@@ -61,6 +64,28 @@ def check_target(evidence: Evidence, asked: Question) -> Iterator[Finding]:
                 f"{len(bad)} labels are no numbers, the first is {bad[0]!r}",
                 "they count as unknown",
             )
+
+
+def check_range(evidence: Evidence, asked: Question) -> Iterator[Finding]:
+    """Test targets beyond those of training, where what only repeats what it saw must fail."""
+    if evidence.test_dataset is None or evidence.test is None or REMAINING in asked.target:
+        return
+    ours = targets_of(evidence, asked)
+    theirs = targets_of(Evidence(evidence.test_dataset, evidence.test), asked)
+    for name in [name for name in ours if name in theirs]:
+        known, test = np.concatenate(ours[name]), np.concatenate(theirs[name])
+        known, test = known[np.isfinite(known)], test[np.isfinite(test)]
+        if len(known) and len(test):
+            share = float(((test < known.min()) | (test > known.max())).mean())
+            if share > OUTSIDE:
+                yield Finding(
+                    "target-outside",
+                    "warning",
+                    f"{share:.0%} of {name} in the test data lies beyond what training has "
+                    f"({known.min():g} to {known.max():g})",
+                    "trees and neighbours cannot say what they never saw: a linear head, "
+                    "differences, or training data of that range",
+                )
 
 
 def check_length(evidence: Evidence, asked: Question) -> Iterator[Finding]:
@@ -310,7 +335,7 @@ def _listed(names: list[str]) -> str:
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
 
 
-_ALWAYS = (check_target, check_length, check_times, check_still)
+_ALWAYS = (check_target, check_range, check_length, check_times, check_still)
 TASK_CHECKS: Mapping[str, tuple[TaskCheck, ...]] = MappingProxyType(
     {
         "forecasting": (*_ALWAYS, check_seasons, check_trend, check_leakage),
