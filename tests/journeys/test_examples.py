@@ -84,6 +84,31 @@ def test_traffic_flow(tmp_path):
     assert_runs_everywhere(tmp_path / "traffic.egb")
 
 
+@pytest.mark.slow
+@pytest.mark.shared
+@needs_data
+def test_machine_temperature(tmp_path):
+    folder = SHARED / "nab" / "data" / "realKnownCause"
+    place = folder / "machine_temperature_system_failure.csv"
+    alarms = example("machine_temperature").main(place, tmp_path)["alarms"]
+    days = sorted(day for day, _, _ in alarms[:2])
+    assert 12.8 < days[0] < 14.9  # both failures of the machine, by the labels of the benchmark
+    assert 66.6 < days[1] < 68.8
+    assert len(alarms) < 25
+    assert_runs_everywhere(tmp_path / "machine.egb")
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@needs_data
+def test_engine_life(tmp_path):
+    found = example("engine_life").main(SHARED / "cmapss" / "train_FD001.txt", tmp_path)
+    assert found["shipped"] < 0.5 * found["median"]
+    assert found["trend"] < 0.5 * found["median"]
+    assert 0.75 < found["coverage"] <= 1
+    assert_runs_everywhere(tmp_path / "engine.egb")
+
+
 @pytest.mark.shared
 @needs_data
 def test_office_sensor(tmp_path, capsys):
