@@ -55,9 +55,10 @@ def now(n_timepoints: int, n_steps: int) -> int:
 def surprises(filters: Array, known: Array) -> Array:
     """(n_windows, n_known, n_targets, n_steps) of windows (n_windows, n_known, n_timepoints)."""
     n_steps = filters.shape[2]
+    left = surprise(filters, n_steps)
     at = now(filters.shape[1], n_steps)
     seen = known - known[:, :, at : at + 1]
-    return np.asarray(np.einsum("nkl,tlh->nkth", seen, surprise(filters, n_steps), optimize=True))
+    return np.asarray(np.einsum("nkl,tlh->nkth", seen, left, optimize=True))
 
 
 def slopes(given: Array, misses: Array) -> Array:

@@ -83,6 +83,8 @@ def find_seasons(
     first = int(
         daily[0] if len(daily) else peaks[np.argmax(found[peaks] >= NEARLY * found[peaks].max())]
     )
+    if not len(daily):
+        first = _refined(first, found)
     seasons = {first}
     multiples = np.array([k * first for k in MULTIPLES if k * first <= longest], dtype=int)
     if len(multiples):
@@ -92,6 +94,18 @@ def find_seasons(
     if len(daily) and WEEK * first <= max(lengths):
         seasons.add(WEEK * first)
     return tuple(sorted(seasons))
+
+
+def _refined(period: int, found: Array) -> int:
+    """The period as its multiples have it: a flat peak lies a sample off, ten of them do not."""
+    exact = float(period)
+    for times in MULTIPLES:
+        middle, room = round(times * exact), max(1, period // 8)
+        if middle + room >= len(found):
+            break
+        near = found[middle - room : middle + room + 1]
+        exact = (middle - room + int(np.argmax(near))) / times
+    return max(2, round(exact))
 
 
 def _level(row: Array, length: int) -> Array:
