@@ -90,7 +90,8 @@ def test_intervals_hold_what_they_say_and_widen_with_life(asked, trend):
     assert 0.7 < np.mean((low <= truth) & (truth <= high)) < 0.98
     late, early = truth < 10, truth > 30
     assert (high - low)[late].mean() < 0.6 * (high - low)[early].mean()
-    assert low.min() >= 0 and high.max() <= TASK.cap
+    assert low.min() >= 0
+    assert high.max() <= TASK.cap
 
 
 def test_the_program_is_the_model(asked, trend):
@@ -158,7 +159,8 @@ def test_affine_equals_ridge_of_scikit_learn():
         reference = Ridge(alpha=alpha).fit((z[fold.train] - mean) / spread, y[fold.train])
         expected = reference.predict((z[fold.test] - mean) / spread)
         assert np.allclose(left_out[fold.test], expected)
-    assert strength == 0.5 and head.weight.shape == (6, 1)
+    assert strength == 0.5
+    assert head.weight.shape == (6, 1)
 
 
 def test_a_kernel_holds_still_beyond_its_rows():
@@ -190,11 +192,13 @@ def test_channels_that_never_change_do_not_matter(taught):
 def test_offsets_of_few_rows_stay_in_order():
     found = fit_offsets(np.array([1.0, 2.0, 3.0]), np.array([1.5, 1.0, 3.0]), (0.05, 0.5, 0.95))
     table = found.at(np.array([0.0, 9.0]))
-    assert (np.diff(table, axis=1) >= 0).all() and (table[:, 1] == 0).all()
+    assert (np.diff(table, axis=1) >= 0).all()
+    assert (table[:, 1] == 0).all()
 
 
 def test_shares_follow_errors_as_far_as_units_go():
     y = np.arange(30.0)
     tables = np.stack([y, y + 10 * np.sin(y)], axis=1)
     many, few = blend_shares(tables, y, 100), blend_shares(tables, y, 2)
-    assert many[0] > 0.97 and 0.6 < few[0] < 0.7
+    assert many[0] > 0.97
+    assert 0.6 < few[0] < 0.7

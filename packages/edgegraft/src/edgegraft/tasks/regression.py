@@ -14,7 +14,7 @@ from edgegraft.tasks.metrics import Tallied
 from edgegraft_edge.derived import parse
 from edgegraft_edge.errors import DataError, OptionError, Problem, nearest
 from edgegraft_edge.estimate import POINT, Outputs
-from edgegraft_edge.signal import Array, Channel, Recording, Windows, WindowSpec, series_spec
+from edgegraft_edge.signal import Array, Channel, Recording, Windows, WindowSpec
 
 REMAINING = "remaining"
 LABEL = "value"
@@ -28,8 +28,6 @@ UNITS: Mapping[str, float | None] = {
     "samples": None,
 }
 """Seconds of each unit of remaining life; None: counted in samples."""
-LEAK = 0.9999
-"""Correlation of a channel with the target from which on they are the same thing."""
 
 
 @dataclass(frozen=True)
@@ -216,32 +214,6 @@ def numbers(labels: Array) -> Array:
             "name the column of the numbers with label=..., or take task classification",
         )
     return found
-
-
-def leaks(windows: Windows) -> tuple[tuple[str, float], ...]:
-    """Channels whose value at the window's end is the target itself, with their correlation.
-
-    Derived channels are left out: age tells remaining life where all units lived as long.
-
-    >>> rng = np.random.default_rng(0)
-    >>> x = rng.normal(size=(50, 2, 4)).astype(np.float32)
-    >>> windows = replace(Windows.of(x, channels=["a", "b"]), y=2 * x[:, 1, -1:])
-    >>> [name for name, _ in leaks(windows)]
-    ['b']
-    """
-    y = np.asarray(windows.y, dtype=np.float64).reshape(len(windows), -1)[:, 0]
-    known = np.isfinite(y)
-    if known.sum() < 10 or np.ptp(y[known]) == 0:
-        return ()
-    found = []
-    for row, channel in enumerate(series_spec(windows.spec).channels):
-        last = windows.x[known, row, -1].astype(np.float64)
-        if channel.derive or np.ptp(last) <= 1e-9 * (1 + np.abs(last).max()):
-            continue
-        correlation = float(np.corrcoef(last, y[known])[0, 1])
-        if abs(correlation) >= LEAK:
-            found.append((channel.name, correlation))
-    return tuple(found)
 
 
 def _without(data: Dataset, target: str) -> Dataset:
