@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 import numpy as np
 
 from edgegraft.data.finding import Evidence, Finding
+from edgegraft.data.giveaway_checks import check_leakage, check_trend
 from edgegraft.data.question import (
     REMAINING,
     Question,
@@ -15,20 +16,21 @@ from edgegraft.data.question import (
     targets_of,
 )
 from edgegraft.data.recurrence import Season, seasons
-from edgegraft.data.target_image import BLOCKS, counts_samples, image_of, told_by_time
-from edgegraft.data.unit_checks import check_ends, check_normal, check_units, said_time
+from edgegraft.data.unit_checks import (
+    check_ends,
+    check_normal,
+    check_units,
+    listed,
+    said_time,
+    verb,
+)
 from edgegraft_edge.errors import nearest
-from edgegraft_edge.signal import Array
 
 UNEVEN, VERY_UNEVEN = 0.02, 0.25
 STILL = 0.95
 """Share of equal values from which a target hardly moves."""
 OUTSIDE = 0.02
 """Share of test targets beyond those of training that is told."""
-TOLD = 0.5
-"""Share of the variance that time alone tells from which a random split flatters."""
-MAX_SAMPLES = 20_000
-MAX_RECORDINGS = 20
 
 
 TaskCheck = Callable[[Evidence, Question], Iterator[Finding]]
@@ -151,7 +153,7 @@ def check_still(evidence: Evidence, asked: Question) -> Iterator[Finding]:
         yield Finding(
             "target-constant",
             "trouble" if asked.target or len(still) == len(targets) else "warning",
-            f"{_listed(list(still))} never {_verb('move', still)}{value}",
+            f"{listed(list(still))} never {verb('move', still)}{value}",
             "there is nothing to estimate; check the sensor or name other targets",
         )
     if stuck:
@@ -168,7 +170,7 @@ def check_still(evidence: Evidence, asked: Question) -> Iterator[Finding]:
         yield Finding(
             "target-near-constant",
             "warning",
-            f"{_listed(list(nearly))}: one value for {share:.1%} of the time"
+            f"{listed(list(nearly))}: one value for {share:.1%} of the time"
             + (" and more" if len(nearly) > 1 else ""),
             "go by the moments when it moves: anomaly or classification may be the task",
         )
@@ -187,7 +189,7 @@ def check_seasons(evidence: Evidence, asked: Question) -> Iterator[Finding]:
         return
     season, names = max(found.items(), key=lambda item: (len(item[1]), item[0].strength))
     others = [_span(each, rate_hz) for each in found if each is not season]
-    text = f"{_listed(names)} {_verb('repeat', names)} every {_span(season, rate_hz)}"
+    text = f"{listed(names)} {verb('repeat', names)} every {_span(season, rate_hz)}"
     if others:
         text += f"; others every {', '.join(others[:3])}"
     yield Finding(
@@ -214,104 +216,6 @@ def check_seasons(evidence: Evidence, asked: Question) -> Iterator[Finding]:
         )
 
 
-def check_trend(evidence: Evidence, asked: Question) -> Iterator[Finding]:
-    """Targets that time alone tells, which a random split would give away; channels that count."""
-    if evidence.dataset.ready is not None:
-        return
-    told = {}
-    if REMAINING not in asked.target:
-        for name, series in targets_of(evidence, asked).items():
-            shares = [told_by_time(each) for each in series if len(each) >= 4 * BLOCKS]
-            if shares and float(np.median(shares)) > TOLD:
-                told[name] = float(np.median(shares))
-    if told:
-        name = max(told, key=lambda each: told[each])
-        yield Finding(
-            "trend-leak",
-            "warning",
-            f"the position in time alone tells {told[name]:.0%} of {name}"
-            + (f" and much of {len(told) - 1} more" if len(told) > 1 else ""),
-            "split by time (folds by rolling origin) or by whole units; a random split leaks",
-        )
-    counting = [
-        channel.name
-        for place, channel in enumerate(evidence.dataset.channels)
-        if channel.name not in asked.target
-        and counts_samples([v[place] for _, _, v in evidence.pieces[:MAX_RECORDINGS]])
-    ]
-    if counting:
-        yield Finding(
-            "channel-counts",
-            "trouble" if REMAINING in asked.target or asked.task == "regression" else "warning",
-            f"{_listed(counting)} only {_verb('count', counting)} samples",
-            "leave them out with channels=...: a model learns how old the recording is, not its "
-            "state; derive=age says so on purpose",
-        )
-
-
-def check_leakage(evidence: Evidence, asked: Question) -> Iterator[Finding]:
-    """Channels that are the target itself, an image of it, or know it ahead of time."""
-    channels = [channel.name for channel in evidence.dataset.channels]
-    for name, series in targets_of(evidence, asked).items():
-        for place, channel in enumerate(channels):
-            if channel == name or channel in asked.known or (channel in asked.target):
-                continue
-            pairs = [
-                (truth[:MAX_SAMPLES], values[place][:MAX_SAMPLES])
-                for truth, (_, _, values) in zip(series, evidence.pieces, strict=True)
-                if len(truth) >= 32
-            ][:MAX_RECORDINGS]
-            shift = image_of(pairs)
-            if shift is None or (asked.task == "forecasting" and shift == 0):
-                if shift == 0 and place > channels.index(name):
-                    yield Finding(
-                        "channel-copied",
-                        "note",
-                        f"channel {channel!r} is {name} in another scale",
-                        "one of them is enough",
-                    )
-                continue
-            when = "at the same time" if shift == 0 else (
-                f"{abs(shift)} samples {'ahead' if shift > 0 else 'later'}"
-            )  # fmt: skip
-            yield Finding(
-                "target-leakage",
-                "warning" if shift < 0 else "trouble",
-                f"channel {channel!r} shows {name} {when}",
-                f"leave {channel!r} out with channels=...: where the model runs it will not be "
-                "known" + ("" if shift <= 0 else ", unless it is a forecast itself: known=..."),
-            )
-        yield from _sum_of_others(evidence, name, series, asked)
-
-
-def _sum_of_others(
-    evidence: Evidence, name: str, series: list[Array], asked: Question
-) -> Iterator[Finding]:
-    """A target that several channels add up to, exactly."""
-    if asked.task != "regression" or evidence.dataset.ready is not None:
-        return
-    places = [place for place, channel in enumerate(evidence.dataset.channels)
-              if channel.name not in (name, *asked.known)]  # fmt: skip
-    x = np.concatenate([values[places, :MAX_SAMPLES] for _, _, values in evidence.pieces], axis=1)
-    y = np.concatenate([each[:MAX_SAMPLES] for each in series])
-    x, y = x[:, :: max(1, len(y) // MAX_SAMPLES)], y[:: max(1, len(y) // MAX_SAMPLES)]
-    good = np.isfinite(x).all(axis=0) & np.isfinite(y)
-    if good.sum() < 10 * (len(places) + 1) or len(places) < 2 or np.ptp(y[good]) == 0:
-        return
-    design = np.concatenate([x[:, good].T.astype(np.float64), np.ones((int(good.sum()), 1))], 1)
-    design[:, :-1] = (design[:, :-1] - design[:, :-1].mean(axis=0)) / (
-        design[:, :-1].std(axis=0) + 1e-12
-    )
-    rest = y[good] - design @ np.linalg.lstsq(design, y[good], rcond=None)[0]
-    if rest.var() < 1e-6 * y[good].var():
-        yield Finding(
-            "target-computed",
-            "warning",
-            f"{name} is a weighted sum of other channels, exactly",
-            "if it is computed from them there is nothing to learn; else it is a good sensor",
-        )
-
-
 # -- in words
 
 
@@ -320,19 +224,6 @@ def _span(season: Season, rate_hz: float) -> str:
     return (
         samples if rate_hz in (0.0, 1.0) else f"{samples} ({said_time(season.samples / rate_hz)})"
     )
-
-
-def _verb(plural: str, of: Sized) -> str:
-    """
-    >>> _verb("move", ["a"]), _verb("move", ["a", "b"])
-    ('moves', 'move')
-    """
-    return f"{plural}s" if len(of) == 1 else plural
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:4])
-    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
 
 
 _ALWAYS = (check_target, check_range, check_length, check_times, check_still)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 
 import numpy as np
 
@@ -164,3 +164,16 @@ def said_time(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:g} s"
     return f"{seconds / 60:.3g} min" if seconds < 3600 else f"{seconds / 3600:.4g} h"
+
+
+def verb(plural: str, of: Sized) -> str:
+    """
+    >>> verb("move", ["a"]), verb("move", ["a", "b"])
+    ('moves', 'move')
+    """
+    return f"{plural}s" if len(of) == 1 else plural
+
+
+def listed(names: list[str]) -> str:
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
