@@ -39,7 +39,7 @@ from edgegraft_edge.signal import Channel, Windows, WindowSpec
 
 CONTEXT, MONTH, FEW = 512, 30 * 24, 0.05
 METHODS = ("forecast-blend", "forecast-ridge", "seasonal-naive", "drift", "last-value")
-NEEDS_BACKBONE = {"forecast-mixer": "mixer"}
+NEEDS_BACKBONE = {"forecast-mixer": "mixer-series"}
 """Strategies that stand on another backbone than the window itself."""
 AIMS = {
     ("ETTh1", "full"): 0.362, ("ETTh2", "full"): 0.273,
@@ -119,7 +119,7 @@ def cell(folder: Path, name: str, method: str, horizon: int, share: str, develop
     train, held_out = given(values, names, horizon, share, ends)
     test = cut(values, names, ends[1], ends[2], horizon)
     options = {}
-    if method in ("forecast-blend", "forecast-ridge") and held_out is not None:
+    if method in ("forecast-blend", "forecast-ridge", "forecast-mixer") and held_out is not None:
         options = {f"{method}.held_out": held_out, f"{method}.refit": False}
     strategy = build_strategy(method, options)
     backbone = load_backbone(NEEDS_BACKBONE.get(method, "raw"))

@@ -9,7 +9,8 @@ from edgegraft_edge.errors import ModelError, OptionError
 from edgegraft_edge.signal import Windows
 
 SMALL = {
-    "context": 64, "horizon": 16, "patch": 8, "width": 12, "hidden": [8, 12], "latent": 16,
+    "context": 64, "horizon": 16, "patch": 8, "width": 12, "hidden": [8, 12], "latent": 16, "lags": [1, 4, 12, 24],
+    "experts": 3, "rank": 6, "gate": 8,
 }  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def test_torch_computes_what_the_program_computes(small: Mixer) -> None:
         z = small.forward(weights, torch.tensor(x)).numpy()
         assert np.allclose(z, small.embed(x), atol=1e-4)
         unit, level, scale = in_unit(torch.tensor(x), small.shape)
-        _, said = mixed(weights, unit.reshape(-1, 64), small.shape)
+        _, said, _ = mixed(weights, unit.reshape(-1, 64), small.shape)
         ahead = (said.reshape(5, 2, 16) * scale + level).numpy()
         assert np.allclose(ahead, small.forecast(x, 16), atol=1e-3)
 
@@ -75,10 +76,11 @@ def test_random_weights_follow_the_seed(small: Mixer) -> None:
 
 
 def test_lessons_are_in_units_of_the_window() -> None:
-    x, y = lesson(40, Mixer.random(0, **SMALL).shape, 0.3, np.random.default_rng(0))
+    x, y, kind = lesson(40, Mixer.random(0, **SMALL).shape, 0.3, np.random.default_rng(0))
     shown = x != 0
     assert x.shape[1:] == (64,)
     assert y.shape == (len(x), 16)
+    assert set(kind.tolist()) <= {0, 1, 2}
     assert np.allclose(x.sum(axis=1) / shown.sum(axis=1), 0, atol=1e-2)
     assert np.allclose((x**2).sum(axis=1) / shown.sum(axis=1), 1, atol=5e-2)
     assert (~shown).any(axis=1).mean() > 0.1
@@ -92,7 +94,7 @@ def test_pretraining_learns_to_forecast() -> None:
         losses.append(values.get("loss"))
 
     mixer = pretrain_mixer(options, shape=SMALL, seed=1, watch=watch)
-    x, y = lesson(200, mixer.shape, 0.0, np.random.default_rng(7))
+    x, y, _ = lesson(200, mixer.shape, 0.0, np.random.default_rng(7))
     off = np.median(np.abs(mixer.forecast(x[:, None], 16)[:, 0] - y))
     assert off < 0.85 * np.median(np.abs(y))
     assert off < 0.95 * np.median(np.abs(x[:, -1:] - y))
@@ -101,7 +103,8 @@ def test_pretraining_learns_to_forecast() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"context": 65, "patch": 8}, {"hidden": [3]}, {"width": 0}, {"colour": 3}]
+    "options",
+    [{"context": 65, "patch": 8}, {"hidden": [3]}, {"width": 0}, {"colour": 3}, {"lags": [512]}],
 )
 def test_sizes_that_make_no_network_are_refused(options):
     with pytest.raises(ModelError) as caught:

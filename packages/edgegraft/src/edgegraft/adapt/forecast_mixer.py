@@ -72,6 +72,9 @@ class ForecastMixer:
     held_out: float = field(
         default=0.25, metadata={"help": "last share of time that quantiles are learned on"}
     )
+    refit: bool = field(
+        default=True, metadata={"help": "fit on all windows in the end, also on those held out"}
+    )
     epochs: int = field(default=6, metadata={"help": "of training, with mode=finetune"})
     learning_rate: float = field(default=3e-4, metadata={"help": "of training at its start"})
     seconds: float = field(default=120.0, metadata={"help": "training stops after this time"})
@@ -83,7 +86,7 @@ class ForecastMixer:
                 ("mode", self.mode in Mode.__args__, "there is no such mode", "head"),  # type: ignore[attr-defined]
                 ("worth", self.worth > 0, "the head needs its prior", "3"),
                 ("share", 0 <= self.share <= 1, "it is a share", "0.5"),
-                ("held_out", 0 < self.held_out <= 0.5, "a share of time, half at most", "0.25"),
+                ("held_out", 0 < self.held_out < 1, "it is a share", "0.25"),
                 ("epochs", self.epochs >= 1, "training needs a pass", "6"),
                 ("learning_rate", self.learning_rate > 0, "a step is positive", "0.0003"),
                 ("seconds", self.seconds > 0, "training takes time", "120"),
@@ -105,8 +108,8 @@ class ForecastMixer:
         series = series.take(series.at_target) if series.at_target.any() else series
         said: dict[str, Any] = {}
         if network.portable:
-            season = int(getattr(task, "season", 0))
-            fitted = _Fitted(self, network, season if season > 1 else 0, seed, watch)
+            season = calendar(int(getattr(task, "season", 0)), train.series.rate_hz)
+            fitted = _Fitted(self, network, season, seed, watch)
             network, head, bands = fitted(series, outputs.levels, said)
             at = [train.series.channel_names.index(name) for name in outputs.names]
             length = train.x.shape[2]
@@ -182,10 +185,13 @@ class _Fitted:
             said |= {"cost_head": costs[0], "cost_finetune": costs[1]}
             if costs[1] < costs[0]:
                 said["mode"] = "finetune"
-                error, network = error_then, self._trained(series)
+                error, (network, head) = error_then, other
         variance = series.x[late].astype(np.float64)[..., -LONGEST:].var(axis=2)
         bands = fit_bands(error, variance, series.variance, levels)
-        network, head = self._fit(network, series, prior)
+        if self.options.refit:
+            if said["mode"] == "finetune":
+                network = self._trained(series)
+            network, head = self._fit(network, series, prior)
         return network, head, bands
 
     def _fit(
@@ -207,6 +213,19 @@ class _Fitted:
             self.network, x, y, weights, epochs=options.epochs, seconds=options.seconds,
             learning_rate=options.learning_rate, seed=self.seed, watch=self.watch,
         )  # fmt: skip
+
+
+def calendar(season: int, rate_hz: float) -> int:
+    """The season, or the day or week of so many samples where it is nearly one; 0 for none.
+
+    >>> calendar(23, 1 / 3600), calendar(12, 1 / 3600), calendar(1, 1.0)
+    (24, 12, 0)
+    """
+    for period_s in (86_400.0, 7 * 86_400.0):
+        samples = round(period_s * rate_hz)
+        if samples > 1 and abs(season - samples) <= 0.1 * samples:
+            return samples
+    return season if season > 1 else 0
 
 
 def rows_of(series: Lagged) -> tuple[Array, Array, Array]:

@@ -56,7 +56,7 @@ def tuned(
     def loss(current: Mapping[str, Tensor], batch: Array, random: np.random.Generator) -> Tensor:
         import torch
 
-        _, said = mixed(current, torch.tensor(seen[batch]), shape)
+        _, said, _ = mixed(current, torch.tensor(seen[batch]), shape)
         off = (said[:, :n_steps] - torch.tensor(truth[batch])).square().mean(dim=1)
         return (off * torch.tensor(share[batch])).mean()
 

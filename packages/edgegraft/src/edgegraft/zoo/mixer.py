@@ -1,14 +1,17 @@
 """A small mixer for series: one set of weights forecasts any channel of any unit.
 
-Each channel passes by itself. Its last 512 samples are brought to zero mean and unit deviation;
-a linear filter forecasts from them at once, and a network of patches adds what is not linear:
-two layers over the patches and two within each, twice, and a layer over all. Matrix products and
-ReLU are all there is, so it runs wherever a :class:`~edgegraft_edge.program.Program` runs.
-Horizons beyond 96 steps are forecast from forecasts.
+Each channel passes by itself. Its last 512 samples are brought to zero mean and unit deviation.
+Linear filters forecast from them at once, one for each season that devices have (days of hours,
+half hours, minutes ...); a small gate weighs them by how much the window differs from itself so
+many samples ago. A network of patches adds what is not linear: two layers over the patches and two
+within each, twice, and a layer over all. Horizons beyond 96 steps are forecast from forecasts.
+Common primitives are all there is, so it runs wherever a
+:class:`~edgegraft_edge.program.Program` runs.
 
 Mixing over patches and within them: Ekambaram et al., TSMixer, KDD 2023, and Tiny Time Mixers,
 NeurIPS 2024; the linear path: Zeng et al., Are Transformers Effective for Time Series
-Forecasting?, AAAI 2023; normalisation of each window: Kim et al., ICLR 2022.
+Forecasting?, AAAI 2023; experts and their gate: Jacobs et al., Neural Computation 1991;
+normalisation of each window: Kim et al., ICLR 2022.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 MAX_PARAMETERS = 1_000_000
 SHARP = 1e-5  # a deviation below this share of the level is rounding of float32
 _TINY = 1e-12
+_ALIKE = 1e-3  # joins mean squares before their logarithm is taken
 _LIMIT = 2.0  # soft clipping of the level in the embedding, as of conv1d
 
 
@@ -47,6 +51,10 @@ class MixerShape:
         hidden: widths of the layers over the patches and within them.
         depth: how often both are mixed.
         latent: numbers for a channel, which forecasts and embeddings are made from.
+        lags: samples after which the gate compares a window with itself.
+        experts: linear filters.
+        rank: of each filter.
+        gate: hidden width of the gate.
     """
 
     context: int = 512
@@ -56,16 +64,24 @@ class MixerShape:
     hidden: tuple[int, ...] = (64, 96)
     depth: int = 2
     latent: int = 96
+    lags: tuple[int, ...] = (1, 3, 7, 12, 24, 36, 48, 60, 72, 96, 120, 144, 168, 192, 288, 336)
+    experts: int = 9
+    rank: int = 32
+    gate: int = 48
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> MixerShape:
         """From a card's options. Errors: `ModelError` where they make no network."""
         try:
             values = {
-                k: tuple(map(int, v)) if k == "hidden" else int(v) for k, v in options.items()
+                k: tuple(map(int, v)) if k in ("hidden", "lags") else int(v)
+                for k, v in options.items()
             }
             shape = cls(**values)  # type: ignore[arg-type]
-            sizes = (shape.horizon, shape.patch, shape.width, *shape.hidden, shape.latent)
+            sizes = (shape.horizon, shape.patch, shape.width, *shape.hidden, shape.latent,
+                     *shape.lags, shape.experts, shape.rank, shape.gate)  # fmt: skip
+            if max(shape.lags, default=shape.context) >= shape.context:
+                raise ValueError("a lag beyond the context, or none")
             if min(*sizes, shape.depth) < 1 or len(shape.hidden) != 2:
                 raise ValueError("a size below one, or not two hidden widths")
             if shape.context % shape.patch or shape.context < shape.patch:
@@ -86,7 +102,7 @@ class MixerShape:
     @property
     def blocks(self) -> tuple[str, ...]:
         """Names of the blocks from the signal up: patch, mix1, ..., latent, out."""
-        return ("patch", *(f"mix{index + 1}" for index in range(self.depth)), "latent", "out")
+        return ("patch", *(f"mix{n + 1}" for n in range(self.depth)), "latent", "gate", "out")
 
     @property
     def sizes(self) -> Mapping[str, tuple[int, ...]]:
@@ -100,7 +116,13 @@ class MixerShape:
             layers[f"mix{index + 1}.within_out_"] = (within, self.width)
         layers["latent."] = (self.n_patches * self.width, self.latent)
         layers["out."] = (self.latent, self.horizon)
-        sizes: dict[str, tuple[int, ...]] = {"out.linear": (self.context, self.horizon)}
+        layers["gate.in_"] = (len(self.lags), self.gate)
+        layers["gate.out_"] = (self.gate, self.experts)
+        n_codes = self.experts * self.rank
+        sizes: dict[str, tuple[int, ...]] = {
+            "out.code": (self.context, n_codes),
+            "out.decode": (n_codes, self.horizon),
+        }
         for name, size in layers.items():
             sizes[f"{name}weight"], sizes[f"{name}bias"] = size, size[1:]
         return sizes
@@ -227,7 +249,7 @@ class Mixer:
         import torch
 
         unit, level, scale = in_unit(x, self.shape)
-        latent, _ = mixed(weights, unit.reshape(-1, self.shape.context), self.shape)
+        latent, _, _ = mixed(weights, unit.reshape(-1, self.shape.context), self.shape)
         parts = (latent.reshape(*x.shape[:2], -1), torch.tanh(level / _LIMIT), torch.log(scale))
         return torch.cat(parts, dim=2).reshape(len(x), -1)
 
@@ -308,8 +330,28 @@ class _Written:
         """(n_windows, n_channels, n_steps), in the window's unit."""
         columns = n_steps if n_steps < self.shape.horizon else 0
         bent = self._layer(self.latent(unit), "out.", columns)
-        straight = self.draft.add("matmul", unit, self._constant("out.linear", columns))
+        code = self.draft.add("matmul", unit, self._constant("out.code"))
+        each = [-1, self.shape.experts, self.shape.rank]
+        shared = self.draft.add(
+            "mul", self.draft.add("reshape", code, shape=each), self.shares(unit)
+        )
+        code = self.draft.add("reshape", shared, shape=[-1, each[1] * each[2]])
+        straight = self.draft.add("matmul", code, self._constant("out.decode", columns))
         return self.draft.add("add", straight, bent)
+
+    def shares(self, unit: str) -> str:
+        """What the gate gives each filter, (n_windows, n_channels, experts, 1)."""
+        draft, context = self.draft, self.shape.context
+        found = []
+        for lag in self.shape.lags:
+            now = draft.add("slice", unit, axis=2, start=lag, stop=context)
+            then = draft.add("slice", unit, axis=2, start=0, stop=context - lag)
+            gap = draft.add("sub", now, then)
+            found.append(draft.add("mean", draft.add("mul", gap, gap), axes=[2]))
+        unlike = draft.add("add", draft.add("concat", *found, axis=2), np.float32(_ALIKE))
+        value = draft.add("relu", self._layer(draft.add("log", unlike), "gate.in_"))
+        value = draft.add("softmax", self._layer(value, "gate.out_"), axis=-1)
+        return draft.add("reshape", value, shape=[-1, self.shape.experts, 1])
 
 
 class Reach(Protocol):
@@ -374,13 +416,16 @@ def in_unit(x: Tensor, shape: Reach) -> tuple[Tensor, Tensor, Tensor]:
     return functional.pad(centred / scale, (shape.context - x.shape[-1], 0)), level, scale
 
 
-def mixed(weights: Mapping[str, Tensor], unit: Tensor, shape: MixerShape) -> tuple[Tensor, Tensor]:
+def mixed(
+    weights: Mapping[str, Tensor], unit: Tensor, shape: MixerShape
+) -> tuple[Tensor, Tensor, Tensor]:
     """The network in torch, differentiable.
 
     Args:
         unit: (n_rows, context), as `in_unit` gives.
 
-    Returns: latent (n_rows, latent) and what is forecast, (n_rows, horizon), in the row's unit.
+    Returns: latent (n_rows, latent); what is forecast, (n_rows, horizon), in the row's unit; and
+    the logarithms of the gate's shares (n_rows, experts).
     """
     import torch
 
@@ -395,4 +440,9 @@ def mixed(weights: Mapping[str, Tensor], unit: Tensor, shape: MixerShape) -> tup
         inner = torch.relu(layer(value, f"{name}within_in_"))
         value = value + layer(inner, f"{name}within_out_")
     latent = torch.relu(layer(value.flatten(1), "latent."))
-    return latent, unit @ weights["out.linear"] + layer(latent, "out.")
+    unlike = [(unit[:, lag:] - unit[:, :-lag]).square().mean(dim=1) for lag in shape.lags]
+    seen = torch.log(torch.stack(unlike, dim=1) + _ALIKE)
+    shares = torch.log_softmax(layer(torch.relu(layer(seen, "gate.in_")), "gate.out_"), dim=1)
+    code = (unit @ weights["out.code"]).reshape(len(unit), shape.experts, shape.rank)
+    code = (code * shares.exp()[:, :, None]).flatten(1)
+    return latent, code @ weights["out.decode"] + layer(latent, "out."), shares
