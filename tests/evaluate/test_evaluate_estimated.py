@@ -145,6 +145,15 @@ def test_a_point_alone_has_no_coverage():
     assert scored.per_target["life"]["bias"] == pytest.approx(1.0)
 
 
+def test_a_target_that_never_varies_is_scored_without_a_warning_of_numpy():
+    windows = series_windows()
+    still = replace(windows, y=np.zeros_like(windows.y))
+    scored = evaluate_estimates(np.zeros((200, LOAD.n_columns)), still, Toy(LOAD))
+    assert scored.metrics["mae"] == 0.0
+    assert np.isnan(scored.metrics["r2"])
+    assert np.isnan(scored.intervals["r2"]).all()
+
+
 class Seeing:
     """Says the truth, off by one."""
 

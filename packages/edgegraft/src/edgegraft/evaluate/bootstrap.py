@@ -56,7 +56,11 @@ def intervals(
                 values[name].append(_slowly(metric, probabilities, codes, unit, counts))
     found = {}
     for name, parts in values.items():
-        low, high = np.nanquantile(np.concatenate(parts), [tail, 1 - tail])
+        drawn = np.concatenate(parts)
+        if np.isnan(drawn).all():  # e.g. the explained variance of what never varies
+            found[name] = (float("nan"), float("nan"))
+            continue
+        low, high = np.nanquantile(drawn, [tail, 1 - tail])
         found[name] = (float(low), float(high))
     return found
 
