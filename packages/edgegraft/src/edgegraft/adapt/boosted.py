@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgegraft.threads import one_thread
 from edgegraft_edge.heads import TreesHead
 from edgegraft_edge.signal import Array
 
@@ -40,7 +41,7 @@ def boost_trees(
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     z = np.asarray(z, dtype=np.float32)
-    grown = HistGradientBoostingRegressor(
+    trees = HistGradientBoostingRegressor(
         loss="squared_error" if quantile is None else "quantile",
         quantile=quantile,
         max_iter=n_trees,
@@ -50,8 +51,9 @@ def boost_trees(
         l2_regularization=SHRINK,
         early_stopping=False,
         random_state=seed,
-    ).fit(z, np.asarray(y, dtype=np.float64), sample_weight=weights)
-    return read_out(grown)
+    )
+    with one_thread():  # OpenMP keeps its number of threads for each thread that asks
+        return read_out(trees.fit(z, np.asarray(y, dtype=np.float64), sample_weight=weights))
 
 
 def read_out(grown: object) -> TreesHead:
