@@ -180,7 +180,7 @@ def typical(inputs: Inputs, count: int) -> Array:
     if len(windows) and inputs.task.outputs is None:
         per_class = max(1, count // max(1, len(windows.classes)))
         found.append(windows.x[few_shot(windows, per_class, seed=0)][: 4 * count])
-    if inputs.task.outputs is not None:
+    if len(windows) and inputs.task.outputs is not None:
         return np.asarray(windows.x[np.linspace(0, len(windows) - 1, count).astype(int)])
     pool = pool_of(inputs.beside)
     missing = count - sum(map(len, found))
