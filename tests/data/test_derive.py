@@ -10,7 +10,11 @@ import pytest
 import edgegraft as eg
 from edgegraft.data.arrays import write_npz
 from edgegraft.data.dataset import open_data, open_like
-from edgegraft_edge.errors import DataError
+from edgegraft.export.c.exporter import CExporter
+from edgegraft.export.stream import stream_files
+from edgegraft_edge.bundle import make
+from edgegraft_edge.errors import DataError, ExportError
+from edgegraft_edge.program import Draft
 
 
 def table(path: Path, times: list[float], name: str = "plant.csv") -> Path:
@@ -89,3 +93,17 @@ def test_a_model_of_derived_channels_finds_them_in_new_data(tmp_path):
     found = run.bundle.predict(open_like(file, run.bundle.spec, time_unit="s").windows())
     assert len(found.probabilities) == 119
     assert np.isfinite(found.probabilities).all()
+
+
+def test_c_takes_whole_windows_of_derived_channels_but_no_stream(tmp_path):
+    file = table(tmp_path, [BEGIN_S + 60 * place for place in range(300)])
+    windows = open_data(file, derive="age", time_unit="s").windows()
+    draft = Draft()
+    mean = draft.add("mean", "x", axes=[2], keepdims=False)
+    program = draft.finish(draft.add("softmax", draft.add("matmul", mean, np.eye(3)), axis=-1))
+    bundle = make(program, windows.spec, ("a", "b", "c"), golden=windows.x[:2])
+    with pytest.raises(ExportError) as caught:
+        stream_files(bundle)
+    assert caught.value.code == "stream-derived"
+    assert "src/model.c" in CExporter().sources(bundle)
+    assert "src/model_stream.c" not in CExporter().sources(bundle)

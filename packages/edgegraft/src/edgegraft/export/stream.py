@@ -192,9 +192,19 @@ def stream_files(
         decision: in place of the one in the bundle.
 
     Errors: `DataError` "kind-differs" for pictures and sentences, `ExportError` "stream-memory"
-    where smoothing would need more memory than microcontrollers have.
+    where smoothing would need more memory than microcontrollers have, "stream-derived" where
+    channels are derived.
     """
     spec, decision = series_spec(bundle.spec), decision or bundle.decision
+    derived = [channel.name for channel in spec.channels if channel.derive]
+    if derived:
+        raise ExportError.of(
+            "stream-derived",
+            f"derived channels {', '.join(derived[:8])}",
+            "the stream in C takes measured ones; edgegraft-edge computes them on the device",
+            "run the bundle with edgegraft-edge, call the model in C with whole windows, or train "
+            "without --derive",
+        )
     model = model_of(bundle.program, *spec.shape, prefix=prefix)
     eight = is_integer(model)
     recent = decision.smooth * len(bundle.classes) * (1 if eight else 4)
