@@ -1,7 +1,7 @@
 """Anomalies in spacecraft telemetry and the NAB series, TSB-AD style, beside Sub-PCA.
 
     python bench/anomaly.py --msl FOLDER --nab FOLDER [--corpora msl-first msl-all nab]
-        [--protocols unlabelled normal] [--half development|test|all] [--out NAME]
+        [--protocols unlabelled normal] [--half development|test|all] [--alarms] [--out NAME]
 
 FOLDER of --msl holds msl.npz and labeled_anomalies.csv (NASA/JPL, 27 channels of one rover, a
 train and a test part each, 55 columns), that of --nab the folders data and labels of the Numenta
@@ -22,6 +22,10 @@ standardised, distances to all principal axes divided by their share of variance
 the mean of it over columns, each scaled to 0..1; "PCA of samples" is what TSB-AD-M calls PCA.
 
 Cells are written as they come; cells already there are not run again.
+
+With --alarms the other question is asked: experts of the train part alone, a border for 1 % and for
+0.1 % of normal windows, and what then happens in the test part: how many of its normal samples
+alarm, how many anomalies are met, range F1, and the delay in samples. Written beside as *_alarms.
 """
 
 from __future__ import annotations
@@ -41,11 +45,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from edgegraft.adapt.border import quantile
 from edgegraft.adapt.departures import DEFAULT, joint, learn, left_out, views
 from edgegraft.adapt.grade import Grades
 from edgegraft.adapt.series_view import Scaling
 from edgegraft.adapt.time_blocks import time_blocks
-from edgegraft.tasks.detection import vus_pr, window_of
+from edgegraft.tasks.detection import detection_delay, range_f1, vus_pr, window_of
 from edgegraft_edge.signal import Windows
 
 PLACES = ("mean", "centre", "end")
@@ -201,6 +206,58 @@ def cells(series: Series, corpus: str, protocol: str) -> list[dict]:
     ]  # fmt: skip
 
 
+def alarms(series: Series, corpus: str) -> list[dict]:
+    """What borders for two shares of normal windows do in the test part, without delay."""
+    whole = np.concatenate([series.train, series.test]).astype(np.float64)
+    n_train = len(series.train)
+    length = min(max(window_of(series.train[:, 0]), SHORTEST), max(8, n_train // 3))
+    x = sliding_window_view(whole, length, axis=0).astype(np.float32)
+    n_normal = n_train - length + 1
+    model, held = learn(x[:n_normal], DEFAULT, blocks(n_normal, length, 10))
+    usual = joint(model.grades.apply(held), model.weights)
+    grades = model.embed(x[n_normal:])[:, 0]  # of windows that end in the test part
+    found = []
+    for share in (0.01, 0.001):
+        line, beyond = quantile(usual, share)
+        told = grades > line
+        delays = detection_delay(told, series.truth, rate_hz=1.0)
+        found.append(
+            {
+                "corpus": corpus,
+                "series": series.name,
+                "asked": share,
+                "extrapolated": beyond,
+                "alarmed": round(float(told[~series.truth].mean()), 5),
+                "met": delays.found,
+                "anomalies": delays.total,
+                "delay": delays.mean_s if delays.found else None,
+                "range_f1": round(range_f1(told, series.truth), 5),
+            }
+        )
+    return found
+
+
+def table_of_alarms(rows: list[dict]) -> str:
+    lines = [
+        "# Alarms at a border for a share of normal windows\n",
+        "Experts of the train part alone; see `bench/anomaly.py --alarms`. Normal samples of the "
+        "test part that alarm (median and mean over series), anomalies met, mean delay in samples, "
+        "mean range F1.\n",
+        "| corpus | asked | median | mean | met | delay | range F1 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for corpus in dict.fromkeys(row["corpus"] for row in rows):
+        for share in (0.01, 0.001):
+            part = [r for r in rows if r["corpus"] == corpus and r["asked"] == share]
+            shares = [row["alarmed"] for row in part]
+            met, total = (sum(row[key] for row in part) for key in ("met", "anomalies"))
+            late = np.mean([row["delay"] for row in part if row["delay"] is not None])
+            f1 = np.mean([row["range_f1"] for row in part])
+            told = f"{np.median(shares):.4f} | {np.mean(shares):.4f} | {met} of {total}"
+            lines.append(f"| {corpus} | {share:g} | {told} | {late:.0f} | {f1:.3f} |")
+    return "\n".join(lines) + "\n"
+
+
 def interval(values: np.ndarray) -> tuple[float, float]:
     """Of a mean over series: 95 % of 10,000 bootstrap means."""
     random = np.random.default_rng(0)
@@ -248,13 +305,16 @@ def main() -> None:
     parser.add_argument("--corpora", nargs="+", default=["msl-first", "nab", "msl-all"])
     parser.add_argument("--protocols", nargs="+", default=["unlabelled", "normal"])
     parser.add_argument("--half", choices=("development", "test", "all"), default="all")
+    parser.add_argument("--alarms", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     name = "anomaly" if options.half == "all" else f"anomaly_{options.half}"
     out = options.out or Path(__file__).parent / "results" / name
+    if options.alarms:
+        out = out.with_name(out.name + "_alarms")
     place = out.with_suffix(".json")
     done = json.loads(place.read_text()) if place.exists() else []
-    known = {(row["corpus"], row["protocol"], row["series"]) for row in done}
+    known = {(row["corpus"], row.get("protocol", ""), row["series"]) for row in done}
     for corpus in options.corpora:
         folder = options.nab if corpus == "nab" else options.msl
         if folder is None:
@@ -263,13 +323,19 @@ def main() -> None:
         for index, series in enumerate(found):
             if options.half != "all" and (index % 2 == 0) != (options.half == "development"):
                 continue
+            if options.alarms:
+                if (corpus, "", series.name) not in known:
+                    done += alarms(series, corpus)
+                    place.write_text(json.dumps(done, indent=1) + "\n")
+                continue
             for protocol in options.protocols:
                 if (corpus, protocol, series.name) in known:
                     continue
                 done += cells(series, corpus, protocol)
                 print(corpus, protocol, series.name, done[-1]["mean"], flush=True)
                 place.write_text(json.dumps(done, indent=1) + "\n")
-    out.with_suffix(".md").write_text(table(done, options.half))
+    text = table_of_alarms(done) if options.alarms else table(done, options.half)
+    out.with_suffix(".md").write_text(text)
 
 
 if __name__ == "__main__":
