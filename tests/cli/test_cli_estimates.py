@@ -92,3 +92,41 @@ def test_the_report_of_the_run_stands_beside_the_bundle(place):
     assert "hours from now" in page
     assert "accuracy" not in page
     assert "Where it errs most" in (folder / "run" / "report.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    """A pump of normal time, a later one with a leak, and a run that learned from the first."""
+    folder = tmp_path_factory.mktemp("pump")
+    random = np.random.default_rng(0)
+    for name, leak in (("normal", False), ("later", True)):
+        flow = np.sin(np.arange(3000) / 10) + 0.1 * random.normal(size=3000)
+        label = np.full(3000, "normal", dtype=object)
+        if leak:
+            flow[1500:1700] += 4
+            label[1500:1700] = "leak"
+        rows = [
+            f"{1_700_000_000 + at},{value:.4f},{said}"
+            for at, (value, said) in enumerate(zip(flow, label, strict=True))
+        ]
+        (folder / f"{name}.csv").write_text("\n".join(["timestamp,flow,label", *rows]))
+    done = invoke(
+        "adapt", folder / "normal.csv", "--test", folder / "later.csv", "--task", "anomaly",
+        "--strategy", "fused", "--window-s", 32, "--false-alarms", "1/day", "--out", folder / "run",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_alarms_along_time_stand_in_the_report_and_in_evaluate(watched):
+    section = json.loads((watched / "run" / "report.json").read_text())["detection"]
+    assert (section["anomalies"], section["found"]) == (1, 1)
+    assert section["asked_per_day"] == 1.0
+    assert section["timelines"][0]["channels"] == ["flow"]
+    assert "Alarms along time" in (watched / "run" / "report.html").read_text()
+    said = invoke("evaluate", watched / "run", watched / "later.csv").output
+    assert "1 of 1 anomalies met" in said
+    assert "alarmed_share" in said
+    plain = json.loads(invoke("evaluate", watched / "run", watched / "later.csv", "--json").output)
+    assert plain["detection"]["metrics"]["vus_pr"] > 0.5
+    assert [event["kind"] for event in plain["detection"]["events"]].count("found") >= 1

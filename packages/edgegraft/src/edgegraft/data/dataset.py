@@ -219,11 +219,12 @@ def open_like(uri: str | PathLike[str], spec: Spec, **options: Any) -> Dataset:
     """
     options = {name: value for name, value in options.items() if value is not None}
     dataset = open_data(uri, **{**options_of(spec), **options})
-    known = isinstance(spec, WindowSpec) and spec.rate_hz != 1.0  # 1 Hz stands for an unknown rate
-    if not known or dataset.ready is not None or "window_s" in options:
+    if not isinstance(spec, WindowSpec) or dataset.ready is not None or "window_s" in options:
         return dataset
-    assert isinstance(spec, WindowSpec)
-    lengths = {"window_s": spec.length_s, "stride_s": options.get("stride_s", spec.stride_s)}
+    # 1 Hz stands for an unknown rate: lengths then hold in samples
+    sample_s = 1.0 if spec.rate_hz != 1.0 else 1.0 / (dataset.rate_hz or 1.0)
+    stride_s = options.get("stride_s", spec.stride_s * sample_s)
+    lengths = {"window_s": spec.length_s * sample_s, "stride_s": stride_s}
     return replace(dataset, options=replace(dataset.options, **lengths))
 
 
