@@ -22,6 +22,7 @@ from edgegraft.adapt.estimating import (
     blend_shares,
     blended,
     finished,
+    honest_blend,
     material,
     outputs_of,
 )
@@ -52,8 +53,8 @@ class Choice:
     """What left-out units chose for one number of components.
 
     Attributes:
-        left_out: estimates float64 (n_windows,).
-        loss: their mean squared error.
+        left_out: estimates float64 (n_windows,), of each fold by what the other folds chose.
+        loss: mean squared error of what all folds chose.
     """
 
     n_components: int
@@ -99,7 +100,7 @@ class Trend:
         )
         table = np.stack([each.left_out for each in learners], axis=1)
         shares = blend_shares(table[known.tested], known.y[known.tested], known.n_units)
-        left_out = table @ shares
+        left_out = honest_blend(table, known)
         lineage = lineage_of("trend", self, (backbone,), seed) | {
             "learners": [dict(each.chosen) for each in learners],
             "shares": [round(float(share), 4) for share in shares],
@@ -200,13 +201,23 @@ def choose(
                 for j, kernel in enumerate(fit_kernels(rows, told, width, STRENGTHS, seed=seed)):
                     table[i, j, fold.test] = kernel.estimate(fresh)
         table = known.clipped(table)
-        losses = ((table - known.y) ** 2)[..., known.tested].mean(axis=-1)
-        alike = np.argwhere(losses <= ALIKE * losses.min())
-        i, j = max(alike.tolist(), key=lambda place: (place[1], -place[0]))
-        loss = float(losses[i, j])
-        found.append(Choice(count, WIDTHS[i], STRENGTHS[j], table[i, j], loss))
+        missed = [((table - known.y) ** 2)[..., fold.test].sum(axis=-1) for fold in known.folds]
+        i, j = _smoothest(np.sum(missed, axis=0))
+        left_out = np.zeros(len(known.y))
+        for number, fold in enumerate(known.folds):  # told by the other folds, so that it is honest
+            others = np.sum([each for n, each in enumerate(missed) if n != number], axis=0)
+            left_out[fold.test] = table[(*_smoothest(others), fold.test)]
+        loss = float(np.sum(missed, axis=0)[i, j]) / len(known.tested)
+        found.append(Choice(count, WIDTHS[i], STRENGTHS[j], left_out, loss))
     found.sort(key=lambda choice: choice.loss)
     return tuple(each for each in found if each.loss <= BESIDE * found[0].loss)[:MOST_KERNELS]
+
+
+def _smoothest(losses: Array) -> tuple[int, int]:
+    """Place of the smoothest estimate among those that do as well as the best."""
+    alike = np.argwhere(losses <= ALIKE * losses.min())
+    i, j = max(alike.tolist(), key=lambda place: (place[1], -place[0]))
+    return i, j
 
 
 def _thinned(rows: Array, y: Array) -> tuple[Array, Array]:
