@@ -9,7 +9,8 @@ from edgegraft_edge.errors import ModelError, OptionError
 from edgegraft_edge.signal import Windows
 
 SMALL = {
-    "context": 64, "horizon": 16, "patch": 8, "width": 12, "hidden": [8, 12], "latent": 16, "lags": [1, 4, 12, 24],
+    "context": 64, "horizon": 16, "patch": 8, "width": 12, "hidden": [8, 12], "latent": 16,
+    "lags": [1, 4, 12, 24],
     "experts": 3, "rank": 6, "gate": 8,
 }  # fmt: skip
 
