@@ -18,7 +18,7 @@ LANE, GAP = 12, 4
 HEAT = 12
 """Height of one channel in the strip."""
 SHADES = 5
-LONGEST = 10
+LONGEST = 9
 """Letters of a channel's name that there is room for."""
 
 
