@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from edgegraft.data.arrays import write_npz
 from edgegraft.data.dataset import open_data, open_like
 from edgegraft.export.c.exporter import CExporter
 from edgegraft.export.stream import stream_files
+from edgegraft.tasks.forecasting import Forecasting
 from edgegraft_edge.bundle import make
 from edgegraft_edge.errors import DataError, ExportError
 from edgegraft_edge.program import Draft
@@ -107,3 +109,14 @@ def test_c_takes_whole_windows_of_derived_channels_but_no_stream(tmp_path):
     assert caught.value.code == "stream-derived"
     assert "src/model.c" in CExporter().sources(bundle)
     assert "src/model_stream.c" not in CExporter().sources(bundle)
+
+
+def test_a_forecast_is_of_what_is_measured(tmp_path):
+    file = table(tmp_path, [BEGIN_S + 3600 * place for place in range(400)])
+    data = open_data(file, derive="hour,heating:temp:18", time_unit="s")
+    task = Forecasting(horizon=6, context=48)
+    assert task.bound(task.windows(data)).target == ("temp", "load")
+    ahead = replace(task, known=("hour.sin",))
+    with pytest.raises(DataError) as caught:
+        ahead.bound(ahead.windows(data))
+    assert caught.value.code == "known-derived"

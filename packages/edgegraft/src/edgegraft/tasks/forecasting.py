@@ -155,7 +155,8 @@ class Forecasting:
         """The task with targets, context, season and the scale of ``mase`` of these windows.
 
         Errors: `DataError` ``channel-missing`` for a target or known channel that is not there,
-        ``series-short`` for windows no longer than the horizon, ``forecast-size``.
+        ``series-short`` for windows no longer than the horizon, ``forecast-size``,
+        ``known-derived`` for a derived channel as known ahead.
         """
         spec = windows.series
         names = spec.channel_names
@@ -172,9 +173,16 @@ class Forecasting:
                     for name in missing
                 ]
             )
-        target = self.target or tuple(name for name in names if name not in self.known)
+        derived = {channel.name for channel in spec.channels if channel.derive}
+        target = self.target or tuple(n for n in names if n not in derived.union(self.known))
         context = spec.n_timepoints - (0 if self._is_split(windows) else self.horizon)
-        problems = []
+        problems = [
+            Problem("known-derived", f"channel {name!r} as known ahead",
+                    "the device computes it for now, from what it has measured",
+                    "leave it out of known: hour and weekday of now tell those of later")
+            for name in self.known
+            if name in derived
+        ]  # fmt: skip
         if context < 2:
             found = f"windows of {spec.n_timepoints} samples for a horizon of {self.horizon}"
             problems.append(Problem("series-short", found, "nothing is left to forecast from",
