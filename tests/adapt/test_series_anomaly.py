@@ -20,7 +20,7 @@ from edgegraft.tasks.anomaly import Anomaly
 from edgegraft.tasks.classification import Classification
 from edgegraft.zoo.registry import load_backbone
 from edgegraft_edge.alarms import FalseAlarms
-from edgegraft_edge.errors import DataError, OptionError
+from edgegraft_edge.errors import DataError, ModelError, OptionError
 from edgegraft_edge.runner import Runner
 from edgegraft_edge.signal import Channel, LabelSpan, Recording, Windows
 
@@ -279,6 +279,10 @@ def test_adapt_ships_a_model_that_streams_alarms_with_severity(tmp_path):
         curve=False, data_options={"rate_hz": 1.0},
     )  # fmt: skip
     assert run.summary["shipped"]["strategy"] == "fused"
+    with pytest.raises(ModelError) as caught:
+        eg.export(run, format="onnx", precision="int8", out=tmp_path / "int8.egb")
+    assert caught.value.code == "int8-anomaly"
+    eg.export(run, format="onnx", out=tmp_path / "float.egb")
     bundle = eg.load(tmp_path / "m")
     runner = Runner(bundle)
     events = [event for part in np.split(faulty, 30, axis=1) for event in runner.push(part)]

@@ -281,7 +281,10 @@ def evaluate(model: Any, data: Data, **data_options: Any) -> Evaluation | Estima
         windows = task.relabelled(cut(opened(data, data_options, spec), task))
         return evaluate_predictor(predictor, windows, task)
     spec = getattr(predictor, "spec", None)
-    windows = open_windows(data, data_options, spec)
+    if task is not None and task.name == "anomaly":  # intervals mark what they reach into
+        windows = cut(opened(data, data_options, spec), task)
+    else:
+        windows = open_windows(data, data_options, spec)
     return evaluate_predictor(
         predictor, windows if task is None else task.relabelled(windows), task
     )

@@ -29,6 +29,7 @@ from edgegraft_edge.program import IDENTITY
 from edgegraft_edge.signal import Array, Windows
 
 _PRIOR_FAULTS = 10
+_FLOAT_ONLY = "int8 ranges come from normal windows, and an anomaly is what lies beyond them"
 SHORTEST = 8
 """Samples of a window in which a shape, a spectrum and a forecast can be seen."""
 
@@ -115,6 +116,7 @@ class Fused:
             "machines": fleet,
             "weights": dict(zip(model.names, np.round(model.weights, 4).tolist(), strict=True)),
         }
+        lineage["float_only"] = _FLOAT_ONLY
         member = Member(model, alarm_head(found, classes))
         return Adapted(IDENTITY, (member,), classes, train.spec, lineage)
 

@@ -264,7 +264,8 @@ def quantized_bundle(
     those of the integer program.
 
     Errors: as `quantize_program`; `ModelError` "int8-nothing" where no operation can be int8,
-    "int8-estimates" of a model that estimates numbers.
+    "int8-estimates" of a model that estimates numbers, "int8-anomaly" of one whose lineage has
+    `float_only`.
     """
     if bundle.outputs is not None:
         raise ModelError.of(
@@ -272,6 +273,13 @@ def quantized_bundle(
             f"a model that estimates {', '.join(bundle.outputs.names[:5])}",
             "256 steps are too coarse for numbers and their intervals",
             "precision float: such models are small",
+        )
+    if why := bundle.manifest.lineage.get("float_only"):
+        raise ModelError.of(
+            "int8-anomaly",
+            f"a model of the strategy {bundle.manifest.lineage.get('strategy')}",
+            str(why),
+            "precision float; fewer experts or less memory make it smaller",
         )
     windows = bundle.golden if calibration is None else evenly(calibration, options.windows)
     readers, rest = split(bundle.program)
