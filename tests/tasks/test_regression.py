@@ -124,6 +124,18 @@ def test_options_out_of_range_are_told_all_at_once():
     assert code_of(error) == ["option-range"] * 4
 
 
+def test_one_life_is_refused_unless_there_is_a_source():
+    task = Regression(target="remaining", unit="cycles")
+    one = task.windows(opened(recording(30)))
+    with pytest.raises(DataError) as error:
+        task.remarks(one, one.take([]))
+    assert code_of(error) == ["units-few"]
+    source = replace(one, domains=np.full(len(one), "old"))
+    assert task.remarks(one, source) == ()
+    two = task.windows(opened(recording(30), recording(30, name="b", seed=1)))
+    assert task.remarks(two, two.take([])) == ()
+
+
 def test_metrics_and_levels_follow_the_options():
     life = Regression(target="remaining", coverage=0.8)
     assert life.outputs.levels == (0.1, 0.5, 0.9)

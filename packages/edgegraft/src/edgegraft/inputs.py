@@ -15,7 +15,9 @@ import numpy as np
 
 from edgegraft.data.dataset import Dataset, open_data, open_like
 from edgegraft.data.domains import beside, joined, pool_of, sources_of
+from edgegraft.data.question import Question
 from edgegraft.data.split import few_shot
+from edgegraft.data.task_checks import trouble_of
 from edgegraft.tasks.task import Task
 from edgegraft_edge.errors import DataError, EdgegraftError, OptionError, Problem
 from edgegraft_edge.signal import UNLABELLED, Array, Spec, Windows, WindowSpec
@@ -113,6 +115,10 @@ def open_inputs(
         fitting = joined(fitting, beside(joined(windows, fitting), tested))
         notes = (*notes, f"transductive: {len(tested)} windows of the test data are in the pool, "
                  "so the scores hold for these windows and not for new ones")  # fmt: skip
+    remarks = getattr(task, "remarks", None)
+    if remarks is not None:
+        notes = (*notes, *remarks(windows, fitting))
+    notes = (*notes, *_troubling(data, everything, task, notes))
     return Inputs(windows, fitting, tested, task, notes)
 
 
@@ -398,6 +404,18 @@ def _set_aside(data: Any) -> tuple[str, ...]:
     """What of the data could not be used, in a sentence; nothing where nothing was lost."""
     note = data.account.note if isinstance(data, Dataset) else ""
     return (note,) if note else ()
+
+
+def _troubling(data: Any, windows: Windows, task: Task, told: Sequence[str]) -> tuple[str, ...]:
+    """What the doctor would call trouble for this task, told though nobody asked; once is enough."""
+    asked = Question.of(task)
+    if asked is None or not isinstance(data, Dataset) or windows.spec.kind != "series":
+        return ()
+    return tuple(
+        f"{said}; edgegraft doctor --task {task.name} says more"
+        for code, said in trouble_of(data, windows, asked)
+        if not any(code in note for note in told)
+    )
 
 
 def _on_both_sides(windows: Windows, tested: Windows | None) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgegraft.data.dataset import Dataset
 from edgegraft.data.lives import remaining_life, span_values
+from edgegraft.data.track import origin
 from edgegraft.tasks.estimate_metrics import estimate_metrics
 from edgegraft.tasks.metrics import Tallied
 from edgegraft_edge.derived import parse
@@ -133,6 +134,25 @@ class Regression:
     def bound(self, windows: Windows) -> Regression:
         """The same task: what is estimated is settled by its options."""
         return self
+
+    def remarks(self, windows: Windows, beside: Windows) -> tuple[str, ...]:
+        """What is worth saying of training windows before anything is learned.
+
+        Args:
+            beside: the pool and the sources.
+
+        Errors: `DataError` ``units-few`` for remaining life of one unit, without any source.
+        """
+        known = windows.take(np.flatnonzero(windows.labelled))
+        lives = {origin(known.names[r]) or r for r in known.recording} if known.names else set()
+        if self.is_life and len(lives) == 1 and not (beside.labelled & ~beside.at_target).any():
+            raise DataError.of(
+                "units-few",
+                "the life of one unit",
+                "how long another lives cannot be tried on the same one",
+                "two or more units that failed, or --source with units of another kind",
+            )
+        return ()
 
     def relabelled(self, windows: Windows) -> Windows:
         """The windows with their numbers as float32 (n_windows, 1), none above the cap.
