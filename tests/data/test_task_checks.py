@@ -13,6 +13,7 @@ from edgegraft.data.dataset import Dataset, open_data
 from edgegraft.data.question import Question
 from edgegraft.data.recurrence import seasons, strength_of
 from edgegraft.data.target_image import image_of
+from edgegraft.workflow import adapt
 from edgegraft_edge.errors import OptionError
 from edgegraft_edge.signal import Channel, LabelSpan, Recording, Windows
 
@@ -277,6 +278,19 @@ def test_the_command_takes_the_task_and_leaves_with_its_trouble(tmp_path):
     assert run.exit_code == 0
     assert '"seasonality"' in run.output
     assert "nothing-labelled" not in run.output
+
+
+def test_trouble_is_told_to_who_adapts_without_asking(tmp_path):
+    random = np.random.default_rng(0)
+    walk = random.normal(size=400).cumsum()
+    path = saved(tmp_path, {"load": walk, "copy": 2 * walk + 1, "temp": random.normal(size=400)})
+    options = {"regression.target": "load"}
+    run = adapt(
+        path, task="regression", backbone="statistics", strategy="regress", folds=2, curve=False,
+        options=options, data_options={"window_s": 86_400.0},
+    )  # fmt: skip
+    told = [note for note in run.summary["warnings"] if "target-leakage" in note or "shows" in note]
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("task", ["forecasting", "regression", "anomaly"])

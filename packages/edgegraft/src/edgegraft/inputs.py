@@ -407,7 +407,7 @@ def _set_aside(data: Any) -> tuple[str, ...]:
 
 
 def _troubling(data: Any, windows: Windows, task: Task, told: Sequence[str]) -> tuple[str, ...]:
-    """What the doctor would call trouble for this task, told though nobody asked; once is enough."""
+    """What the doctor would call trouble for this task, told though nobody asked, once."""
     asked = Question.of(task)
     if asked is None or not isinstance(data, Dataset) or windows.spec.kind != "series":
         return ()

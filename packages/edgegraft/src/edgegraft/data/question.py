@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,26 @@ class Question:
     horizon: int = 0
     known: tuple[str, ...] = ()
     normal: str = ""
+
+    @classmethod
+    def of(cls, task: Any) -> Question | None:
+        """What a task asks, by its fields; None where it has no checks.
+
+        >>> Question.of(None) is None
+        True
+        """
+        name = str(getattr(task, "name", ""))
+        if name not in TASKS:
+            return None
+        target = getattr(task, "target", ()) or ()
+        return cls(
+            name,
+            (target,) if isinstance(target, str) else tuple(target),
+            int(getattr(task, "context", 0) or 0),
+            int(getattr(task, "horizon", 0) or 0),
+            tuple(getattr(task, "known", ()) or ()),
+            str(getattr(task, "normal", "") or ""),
+        )
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from edgegraft.data.dataset import Dataset
 from edgegraft.data.finding import Evidence, Finding
 from edgegraft.data.giveaway_checks import check_leakage, check_trend
 from edgegraft.data.question import (
@@ -25,6 +26,7 @@ from edgegraft.data.unit_checks import (
     verb,
 )
 from edgegraft_edge.errors import nearest
+from edgegraft_edge.signal import Windows
 
 UNEVEN, VERY_UNEVEN = 0.02, 0.25
 STILL = 0.95
@@ -240,3 +242,9 @@ def check_task(evidence: Evidence, asked: Question) -> Iterator[Finding]:
     """All findings of one task."""
     for check in TASK_CHECKS[asked.task]:
         yield from check(evidence, asked)
+
+
+def trouble_of(dataset: Dataset, windows: Windows, asked: Question) -> tuple[tuple[str, str], ...]:
+    """What of these findings is trouble, for who adapts without asking the doctor: code, words."""
+    found = check_task(Evidence(dataset, windows), asked)
+    return tuple((each.code, each.text) for each in found if each.severity == "trouble")
