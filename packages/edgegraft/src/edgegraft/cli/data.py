@@ -12,6 +12,7 @@ from edgegraft.cli.output import write
 
 if TYPE_CHECKING:
     from edgegraft.data.audit import Audit
+    from edgegraft.tasks.task import Task
     from edgegraft_edge.signal import Spec, Windows
 
 TROUBLE = 1
@@ -77,14 +78,17 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
-def opened(place: str, options: Mapping[str, Any], spec: Spec | None = None) -> Windows:
-    """Windows of a place, as a model of `spec` takes them; says if rows had to be set aside."""
+def opened(
+    place: str, options: Mapping[str, Any], spec: Spec | None = None, task: Task | None = None
+) -> Windows:
+    """Windows of a place, as a model of `spec` takes them and its task cuts them; says if rows
+    had to be set aside."""
     from edgegraft.data.dataset import open_data, open_like
 
     found = open_like(place, spec, **options) if spec else open_data(place, **options)
     if found.account.note:
         click.echo(f"note      {place}: {found.account.note}", err=True)
-    return found.windows()
+    return found.windows() if task is None else task.windows(found)
 
 
 def _render(findings: Audit) -> None:

@@ -34,6 +34,7 @@ def evaluate(model: Path, data: str, outside: str | None, as_json: bool, **optio
     """Score a run or a bundle on labelled data, and on what it should not know."""
     from edgegraft import shipping, workflow
     from edgegraft.evaluate.out_of_scope import judge
+    from edgegraft.tasks.task import task_of
 
     loaded = shipping.load(model)
     if loaded.outputs is not None:
@@ -41,7 +42,7 @@ def evaluate(model: Path, data: str, outside: str | None, as_json: bool, **optio
         found = workflow.evaluate(loaded, data, **given(options)).as_dict()
         write(found, as_json, lambda: _show_estimated(found))
         return
-    windows = opened(data, given(options), loaded.spec)
+    windows = opened(data, given(options), loaded.spec, task_of(loaded))
     found = workflow.evaluate(loaded, windows).as_dict()
     alarms = _alarms(loaded, windows)
     if alarms:
