@@ -12,7 +12,7 @@ from edgegraft.adapt.filters import drift, last_value, ridge, seasonal_naive
 from edgegraft.adapt.forecast import Drift, ForecastBlend, ForecastRidge, SeasonalNaive
 from edgegraft.adapt.forecast_fit import Setting, choose, held_out
 from edgegraft.adapt.known_ahead import surprises
-from edgegraft.adapt.lagged import applied, filled, lagged, moments
+from edgegraft.adapt.lagged import Moments, applied, filled, lagged, moments
 from edgegraft.adapt.mixing import best_weights
 from edgegraft.adapt.step_intervals import offsets, spread
 from edgegraft.data.dataset import Dataset
@@ -365,3 +365,12 @@ def test_offsets_cover_what_they_were_read_from(year):
     inside = (series.y >= said + found[..., 0] * wide) & (series.y <= said + found[..., 2] * wide)
     assert inside.mean() == pytest.approx(0.9, abs=0.02)
     assert not found[..., 1].any()
+
+
+def test_a_gram_matrix_that_rounding_made_indefinite_gets_more_weight():
+    x = np.random.default_rng(0).normal(size=(6, 20))
+    gram = x.T @ x - 1e-6 * np.eye(20)  # of six rows, less a little
+    given = Moments(gram[None], np.ones((1, 20, 2)), np.array([6.0]))
+    found = ridge(given, 1e-12)
+    assert found.shape == (1, 20, 2)
+    assert np.isfinite(found).all()
