@@ -12,7 +12,7 @@ from edgegraft.adapt.fused import SHORTEST
 from edgegraft.adapt.network import Trainable
 from edgegraft.adapt.select import Ranked
 from edgegraft.adapt.strategy import build_strategy, tasks_of
-from edgegraft.catalog import names
+from edgegraft.catalog import find, names
 from edgegraft.data.domains import pool_of, sources_of
 from edgegraft.data.split import Fold, folds, leave_one_group_out
 from edgegraft.evaluate.compare import Role, Row
@@ -31,9 +31,9 @@ DEAR = 50_000_000
 """Multiply-adds of a window above which a network is trained only when asked for."""
 
 
-UNRANKED = frozenset({"raw", "orders"})
-"""Architectures that nothing is ranked with unasked: what no linear head can do anything with, and
-what must be told the machine first."""
+UNRANKED = frozenset({"raw", "orders", "mixer"})
+"""Architectures that nothing is ranked with unasked: what no linear head can do anything with, what
+must be told the machine first, and what is made to forecast."""
 
 
 CONTROLS: Mapping[str, tuple[tuple[str, str], ...]] = {
@@ -165,7 +165,11 @@ class Lines:
 
 ESTIMATING: Mapping[str, Lines] = {
     "forecasting": Lines(
-        candidates=(("raw", "forecast-blend"), ("raw", "forecast-ridge")),
+        candidates=(
+            ("raw", "forecast-blend"),
+            ("raw", "forecast-ridge"),
+            ("mixer-series", "forecast-mixer"),
+        ),
         controls=(("raw", "seasonal-naive"), ("raw", "drift")),
     ),
     "regression": Lines(
@@ -206,7 +210,8 @@ def plan_estimates(
         )
     lines = ESTIMATING[task.name]
     asked = [line for line in lines.candidates if strategy in ("auto", line[1])]
-    candidates = asked or [("", strategy)]
+    own = strategy != "auto" and (not asked or hasattr(find("strategies", strategy), "suits"))
+    candidates = [(_usual(strategy, chosen), strategy)] if own else asked
     roles: list[tuple[Role, Sequence[tuple[str, str]]]] = [
         ("candidate", candidates),
         ("control", lines.controls),
@@ -229,6 +234,12 @@ def plan_estimates(
                 found.setdefault(drawing.name, drawing)
             found.setdefault(without.name, without)
     return tuple(found.values())
+
+
+def _usual(strategy: str, chosen: Backbone) -> str:
+    """The backbone that a strategy brings where the one chosen does not suit it; "" otherwise."""
+    kind = find("strategies", strategy)
+    return "" if getattr(kind, "suits", lambda backbone: True)(chosen) else str(kind.usual)
 
 
 def choose(

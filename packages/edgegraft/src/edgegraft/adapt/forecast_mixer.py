@@ -57,6 +57,7 @@ class ForecastMixer:
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("forecasting",)
+    usual: ClassVar[str] = USUAL
 
     mode: Mode = field(
         default="head", metadata={"help": "frozen, head (closed form) or finetune (needs time)"}
@@ -95,6 +96,11 @@ class ForecastMixer:
         ]
         if problems:
             raise OptionError(problems)
+
+    @staticmethod
+    def suits(backbone: Backbone) -> bool:
+        """Whether a backbone can say what comes next."""
+        return isinstance(backbone, Mixer | HubForecaster)
 
     def adapt(
         self, backbone: Backbone, train: Windows, task: Task, *, seed: int, watch: Watch = unwatched
