@@ -119,3 +119,13 @@ def test_office_sensor(tmp_path, capsys):
     for first, last in ((1387090800, 1388394000), (1396105200, 1398031200)):
         assert any(first <= event.started_s <= last for event in found)
     assert max(event.severity for event in found) > 3
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@needs_data
+def test_bearing_condition(tmp_path):
+    found = example("bearing_condition").main(SHARED / "cwru_bearing", tmp_path)
+    assert min(found["learned"], found["rule"]) > 0.85
+    assert found["bundle"] == found["learned"]
+    assert_runs_everywhere(tmp_path / "bearing.egb")
