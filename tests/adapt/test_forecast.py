@@ -246,6 +246,22 @@ def test_gaps_are_filled_to_learn_from():
     assert caught.value.code == "windows-few"
 
 
+def test_many_short_recordings_are_enough():
+    values = house(900, seed=8)
+    channels = (Channel("c0"), Channel("c1"))
+    parts = tuple(
+        Recording(values[:, at : at + 118], channels, HOUR, name=f"part {at}")
+        for at in range(0, 900, 120)
+    )
+    task = Forecasting(horizon=HORIZON, context=CONTEXT, stride=1)
+    windows = task.windows(Dataset(parts))
+    task = task.bound(windows)
+    windows = task.relabelled(windows)
+    for strategy in (ForecastBlend(), ForecastRidge()):
+        found = fitted(strategy, windows, task)
+        assert score(found, task, windows) < 0.5 * np.nanvar(windows.y)
+
+
 def test_what_is_missing_at_the_ends_repeats():
     assert filled(np.array([[np.nan, 2.0, np.nan]])).tolist() == [[2, 2, 2]]
     assert filled(np.array([[np.nan, np.nan]])).tolist() == [[0, 0]]

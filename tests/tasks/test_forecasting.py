@@ -107,8 +107,15 @@ def test_mase_is_one_for_a_forecast_as_bad_as_the_season_before():
 
 
 def test_a_constant_channel_has_a_scale():
-    windows = Windows.of(np.ones((20, 1, 30)))
-    assert Forecasting(horizon=6).bound(windows).scale == (1.0,)
+    x = np.ones((20, 2, 30), np.float32)
+    x[:, 0] = np.arange(30) % 7
+    assert Forecasting(horizon=6).bound(Windows.of(x)).scale[1] == 1.0
+
+
+def test_what_never_changes_is_refused():
+    with pytest.raises(DataError) as caught:
+        Forecasting(horizon=6).bound(Windows.of(np.ones((20, 1, 30))))
+    assert caught.value.code == "series-constant"
 
 
 def test_rolling_origins_never_train_on_what_is_tested():

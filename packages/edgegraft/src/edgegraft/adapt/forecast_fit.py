@@ -210,12 +210,14 @@ class Trial:
     Attributes:
         chosen: weights and strengths.
         filters: (n_targets, n_timepoints, n_steps) of the blend, of what was not held out.
-        held: positions that were held out; none where nothing could be.
+        fit: positions that were fitted on; all where nothing could be held out.
+        held: positions that were held out.
         fits: of the members.
     """
 
     chosen: Chosen
     filters: Array
+    fit: Array
     held: Array
     fits: _Fits
 
@@ -234,7 +236,7 @@ def choose(series: Lagged, setting: Setting, share: float) -> Trial:
         usual = [name for name in setting.members if name not in ridges] or ridges
         chosen = Chosen(dict.fromkeys(usual, 1 / len(usual)), dict.fromkeys(ridges, 1.0))
         fits = _Fits(series, setting)
-        return Trial(chosen, combined(fits, chosen), held, fits)
+        return Trial(chosen, combined(fits, chosen), np.arange(len(series)), held, fits)
     fits = _Fits(series.take(fit), setting)
     tested = series.take(held[:: max(1, len(held) // MOST_HELD)])
     error = _errors(tested)
@@ -254,7 +256,7 @@ def choose(series: Lagged, setting: Setting, share: float) -> Trial:
     blend = sum(weight * errors[name] for name, weight in weights.items())
     chosen = Chosen(weights, strengths, costs_of, _cost(np.asarray(blend)), len(held))
     mixed = sum(weight * filters[name] for name, weight in weights.items())
-    return Trial(chosen, _full(mixed, series.shape[0]), held, fits)
+    return Trial(chosen, _full(mixed, series.shape[0]), fit, held, fits)
 
 
 def said_unseen(series: Lagged, trial: Trial) -> Array:
@@ -270,8 +272,7 @@ def said_unseen(series: Lagged, trial: Trial) -> Array:
         for name, weight in trial.chosen.weights.items()
         if weight and name.startswith("ridge")
     }
-    rest = np.setdiff1d(np.arange(len(series)), trial.held)
-    rest = rest[series.at_target[rest]]
+    rest = trial.fit[series.at_target[trial.fit]]
     if not ridges or len(rest) < BLOCKS * FEWEST:
         return said
     given = trial.fits.given

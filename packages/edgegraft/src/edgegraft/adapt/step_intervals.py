@@ -69,9 +69,10 @@ def offsets(
 
 
 def widening(held: Lagged, said: Array, found: Array, levels: Sequence[float]) -> float:
-    """The factor by which intervals must grow to cover what was held out, halved in logarithm.
+    """The factor by which intervals must grow to cover what was held out; never below 1.
 
-    What is held out is one season of the year; half of what it asks for is what it is believed.
+    What was held out is the latest, and like what comes next; where it was calm, that is no
+    reason to promise more than the whole of the training time does.
     """
     if len(levels) < 2:
         return 1.0
@@ -85,7 +86,7 @@ def widening(held: Lagged, said: Array, found: Array, levels: Sequence[float]) -
     needed = needed[known & np.isfinite(needed)]
     if not len(needed):
         return 1.0
-    return float(max(1.0, np.quantile(needed, share)) ** 0.5)
+    return float(max(1.0, np.quantile(needed, share)))
 
 
 def _quantiles(ratio: Array, level: float) -> Array:

@@ -198,6 +198,14 @@ class Forecasting:
             raise DataError(problems)
         rows = [names.index(name) for name in target]
         stretches = [_joined(windows, number)[rows] for number in np.unique(windows.recording)[:32]]
+        if not any(np.nanmax(each, initial=-np.inf) > np.nanmin(each, initial=np.inf)
+                   for values in stretches for each in values):  # fmt: skip
+            raise DataError.of(
+                "series-constant",
+                f"{', '.join(target[:8])} without a single change",
+                "there is nothing to forecast, and any score would be perfect",
+                "another target, or data in which it moves",
+            )
         season = self.season or next(iter(find_seasons(stretches, rate_hz=spec.rate_hz)), 1)
         by_name = {channel.name: channel.unit for channel in spec.channels}
         return replace(
