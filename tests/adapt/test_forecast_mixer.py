@@ -1,8 +1,10 @@
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import edgegraft as eg
 from edgegraft.adapt.forecast_mixer import ForecastMixer, _later, rows_of
 from edgegraft.adapt.lagged import lagged
 from edgegraft.adapt.mixer_head import Unit, fit_bands, fit_head
@@ -184,3 +186,16 @@ def test_a_mixer_of_other_sizes_serves_as_well():
     adapted = ForecastMixer(mode="finetune", epochs=1).adapt(small, train, task, seed=0)
     assert adapted.lineage["forecast"]["mode"] in ("head", "finetune")
     assert np.isfinite(adapted.predict(train).probabilities).all()
+
+
+def test_forecasts_of_large_numbers_go_to_c(tmp_path):
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler is installed")
+    raw = sample_series()
+    noise = np.random.default_rng(0).normal(size=raw.x.shape)
+    loud = replace(raw, x=((raw.x + noise) * 1e5).astype(np.float32))
+    run = eg.adapt(loud, task=Forecasting(horizon=HORIZON), strategy="forecast-mixer", folds=2,
+                   curve=False)  # fmt: skip
+    assert run.summary["shipped"]["backbone"] == "mixer-series"
+    eg.export(run, format="c", out=tmp_path / "c")
+    assert (tmp_path / "c" / "model.egb").is_file()
