@@ -87,6 +87,17 @@ def test_traffic_flow(tmp_path):
 @pytest.mark.slow
 @pytest.mark.shared
 @needs_data
+def test_transformer_load(tmp_path):
+    folder = SHARED / "ett" / "ETT-small"
+    found = example("transformer_load").main(folder / "ETTh1.csv", folder / "ETTh2.csv", tmp_path)
+    assert found["mase"] < 0.9
+    assert 0.8 < found["coverage"] <= 1
+    assert_runs_everywhere(tmp_path / "transformer.egb")
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@needs_data
 def test_machine_temperature(tmp_path):
     folder = SHARED / "nab" / "data" / "realKnownCause"
     place = folder / "machine_temperature_system_failure.csv"
