@@ -34,9 +34,9 @@ from edgegraft_edge.program import Program, chain
 from edgegraft_edge.signal import Array, Windows, series_spec
 
 TAILS = (0.001, 0.999)
-MARGIN = 0.1
+MARGIN = 0.25
 """Of the sources' range: so far beyond it a value counts as known to them."""
-STRANGE = 0.01
+STRANGE = 0.005
 """Share of target windows beyond that from which a channel is left out."""
 DAMPING = 0.1
 """Added to the variance of scaled channels, so that those that say the same do not cancel."""

@@ -120,6 +120,8 @@ class Trends:
         n_timepoints: of a window.
         level, scale: float32 (n_base,), mean and deviation of the channels' means.
         weight: float32 (n_base, n_components), of the channels in units of `scale`.
+        low, high: float32 (n_views, n_base), in units of `scale`, what views are held between: a
+            sensor that breaks, or a fault of another kind, must not drown all other channels.
     """
 
     layout: Layout
@@ -127,13 +129,13 @@ class Trends:
     level: Array
     scale: Array
     weight: Array
+    low: Array
+    high: Array
 
     def features(self, seen: Seen) -> Array:
         """Features float32 (n_windows, n_features)."""
-        views = seen.views.copy()
-        moved = np.arange(self.n_views) != len(SHARES)  # a slope has no level
-        views[:, moved] -= self.level
-        fused = (views / self.scale) @ self.weight
+        views = np.clip(_scaled(seen.views, self.level, self.scale), self.low, self.high)
+        fused = views @ self.weight
         found = fused.reshape(len(seen), -1) @ self._drifts()
         return np.asarray(np.concatenate([found, seen.alone], axis=1), dtype=np.float32)
 
@@ -152,6 +154,7 @@ class Trends:
             views.append(draft.add("sub", value, level))
         joined = draft.add("concat", *views, axis=2) if len(views) > 1 else views[0]
         joined = draft.add("div", joined, self.scale[:, None])
+        joined = draft.add("minimum", draft.add("maximum", joined, self.low.T), self.high.T)
         fused = draft.add("matmul", draft.add("transpose", joined, axes=[0, 2, 1]), self.weight)
         n_views = self.n_views
         flat = draft.add("reshape", fused, shape=[n_views * self.weight.shape[1]])
@@ -232,13 +235,25 @@ def fit_trends(
     targets -= share @ targets
     targets /= np.sqrt(share @ targets**2) + _QUIET * (1 + np.abs(y).max())
     weight = directions(rows, targets, n_components, share)
+    level, scale = level.astype(np.float32), scale.astype(np.float32)
+    views = _scaled(seen.views, level, scale)
     return Trends(
         layout,
         n_timepoints,
-        level.astype(np.float32),
-        scale.astype(np.float32),
+        level,
+        scale,
         weight.astype(np.float32),
+        views.min(axis=0),
+        views.max(axis=0),
     )
+
+
+def _scaled(views: Array, level: Array, scale: Array) -> Array:
+    """Views (n_windows, n_views, n_base) less the level, which a slope has not, over the scale."""
+    found = views.copy()
+    found[:, np.arange(views.shape[1]) != len(SHARES)] -= level
+    found /= scale
+    return found
 
 
 def directions(rows: Array, targets: Array, n_components: int, share: Array) -> Array:
