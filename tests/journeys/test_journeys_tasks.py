@@ -77,8 +77,9 @@ def units(folder, count=6, seed=0):
         wear = np.exp(4.0 * (cycle / life - 1))
         vibration = 1 + 0.1 * unit + 2 * wear + 0.05 * random.normal(size=life)
         heat = 50 + 5 * wear + 0.3 * random.normal(size=life)
-        write(folder / f"unit{unit}.csv",
-              {"timestamp": 1.7e9 + 3600.0 * cycle, "vibration": vibration, "heat": heat})  # fmt: skip
+        time = 1.7e9 + 3600.0 * cycle
+        columns = {"timestamp": time, "vibration": vibration, "heat": heat}
+        write(folder / f"unit{unit}.csv", columns)
     return folder
 
 
