@@ -8,7 +8,7 @@ leave combs of lines. A feature is how far the lines of a comb stand out of thei
 nepers of power: the mean over its lines of log power less the median nearby, the largest over the
 slip that bearings have. Orders are counted by the shaft speed, a number or a channel.
 
-Without a speed there are no orders: the features are then bands of the envelope spectrum.
+Without a speed there are no orders: the features are then bands of both spectra.
 """
 
 from __future__ import annotations
@@ -226,9 +226,9 @@ class Orders:
         if self._one_for_all:
             envelopes = draft.add("max", envelopes, axes=[1], keepdims=False)
         flat = draft.add("reshape", envelopes, shape=[-1])
-        if self.shafts:
-            shafts = self._spectrum(draft, found, grid, ratio)
-            flat = draft.add("concat", flat, draft.add("reshape", shafts, shape=[-1]), axis=1)
+        if self.shafts or not self.turns_hz:
+            lines = self._spectrum(draft, found, grid, ratio)
+            flat = draft.add("concat", flat, draft.add("reshape", lines, shape=[-1]), axis=1)
         if self.mean is not None and self.gain is not None:
             flat = squash(draft, flat, self.mean, self.gain)
         return draft.finish(flat)
@@ -319,9 +319,9 @@ class Orders:
         return draft.add("reshape", logs, shape=[n_signals, 1, n_bins])
 
     def _spectrum(self, draft: Draft, found: fourier.Complex, grid: Grid, ratio: str | None) -> str:
-        """(n_windows, n_signals, shaft_orders) of the spectrum itself."""
+        """(n_windows, n_signals, n_features) of the spectrum itself: shaft orders, or bands."""
         n_signals, combs = len(self.signals), self.shafts
-        n_bins = self._n_bins(grid, combs, grid.n_points)
+        n_bins = self._n_bins(grid, combs, grid.n_points) if combs else grid.n_points // 2
         n_columns = grid.columns(n_bins + 1)
         real, imaginary = fourier.bins(
             draft,
@@ -337,6 +337,9 @@ class Orders:
             draft, (_hann_bins(draft, real, n_bins), _hann_bins(draft, imaginary, n_bins))
         )
         power = draft.add("mul", power, np.float32(1 / (0.375 * grid.n_points)))
+        if not combs:
+            power = draft.add("matmul", power, _octave_bands(n_bins))
+            return draft.add("log", draft.add("add", power, np.float32(_FLOOR)))
         logs = draft.add("log", draft.add("add", power, np.float32(_FLOOR**2)))
         return self._stand_out(draft, logs, n_signals, n_bins, grid, combs, ratio)
 
