@@ -115,12 +115,17 @@ def plan_normality(
     options: Mapping[str, Any],
     windows: Windows,
     beside: Windows | None = None,
+    *,
+    asked: bool = True,
 ) -> tuple[Row, ...]:
     """The rows for a task that knows normal windows alone; the first one ships unless beaten.
 
     Of series that is `FUSED`, which looks at the windows themselves. The controls are the same
     network with random weights, and the distance on the classical backbone of the kind. Where
     machines of the kind are given as sources, the same without them is a control.
+
+    Args:
+        asked: whether `chosen` was asked for by name; else series go without it.
     """
 
     def row(backbone: Backbone, name: str, role: Role) -> Row:
@@ -134,6 +139,7 @@ def plan_normality(
     looking = [name for name in names if name in ON_WINDOWS]
     if strategy == "auto" and windows.spec.kind == "series" and windows.spec.shape[-1] >= SHORTEST:
         looking = [FUSED, SIMPLEST]
+        rows = rows if asked else []
     raw = load_backbone("raw")
     own = [row(raw, name, "control" if name == SIMPLEST else "candidate") for name in looking]
     if own and beside is not None and _around(beside)[SOURCES]:

@@ -206,7 +206,9 @@ def adapt(
     if task.name == "anomaly":
         because = "normal windows alone do not rank backbones"
         chosen, ranking = choose(unranked(known, because), backbone)
-        rows = plan_normality(chosen, strategy, recipe.options, windows, inputs.beside)
+        rows = plan_normality(
+            chosen, strategy, recipe.options, windows, inputs.beside, asked=backbone != "auto"
+        )
     elif task.outputs is not None:
         because = "the comparison decides among what estimates numbers"
         chosen, ranking = choose(unranked(known, because), backbone)
