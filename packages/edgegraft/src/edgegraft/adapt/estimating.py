@@ -144,17 +144,6 @@ def blend_shares(tables: Array, y: Array, n_units: int, weights: Array | None = 
     return np.asarray((n_units * shares / shares.sum() + even) / (n_units + EVEN))
 
 
-def honest_blend(tables: Array, known: Material) -> Array:
-    """Left-out estimates blended (n_samples,), those of each fold by shares of the other folds."""
-    found = np.zeros(len(tables))
-    for number, fold in enumerate(known.folds):
-        others = [each.test for n, each in enumerate(known.folds) if n != number]
-        rest = np.concatenate(others)
-        shares = blend_shares(tables[rest], known.y[rest], known.n_units - 1)
-        found[fold.test] = tables[fold.test] @ shares
-    return found
-
-
 def blended(programs: Sequence[Program], shares: Array, low: float, high: float) -> Program:
     """The weighted mean of programs to (n_windows, 1), each held between low and high."""
     draft, total = Draft(), ""

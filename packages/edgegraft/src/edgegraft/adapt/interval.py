@@ -83,10 +83,10 @@ def fit_offsets(
     True
     """
     point, error = np.asarray(point, np.float64), np.asarray(truth - point, np.float64)
-    weight = np.ones(len(point))
+    weight, n_units = np.ones(len(point)), len(point)
     if groups is not None:
         _, place, count = np.unique(groups, return_inverse=True, return_counts=True)
-        weight = 1.0 / count[place]
+        weight, n_units = 1.0 / count[place], len(count)
     if emphasised is not None and 0 < emphasised.sum() < len(point):
         weight[emphasised] *= weight[~emphasised].sum() / weight[emphasised].sum()
     n_knots = int(np.clip(len(point) // (2 * LEAST_ROWS), 1, N_KNOTS))
@@ -98,18 +98,17 @@ def fit_offsets(
         centre = int(np.searchsorted(point[order], knot))
         first = int(np.clip(centre - half, 0, max(0, len(point) - 2 * half)))
         near = order[first : first + 2 * half]
-        table[row] = [_quantile(error[near], weight[near], level) for level in levels]
+        table[row] = [_quantile(error[near], weight[near], level, n_units) for level in levels]
     below = np.array(levels) < POINT
     table = np.where(below, np.minimum(table, 0), np.maximum(table, 0))
     table[:, [level == POINT for level in levels]] = 0.0
     return Offsets(tuple(levels), knots, np.sort(table, axis=1))
 
 
-def _quantile(values: Array, weight: Array, level: float) -> float:
-    """Weighted quantile, with the room for one more value that conformal intervals leave."""
+def _quantile(values: Array, weight: Array, level: float, n_units: int) -> float:
+    """Weighted quantile, with the room for one more unit that conformal intervals leave."""
     order = np.argsort(values)
     reached = np.cumsum(weight[order]) / weight.sum()
-    spare = float((weight**2).sum() / weight.sum() ** 2)  # one over how many values these are worth
-    away = abs(level - POINT) * (1 + spare)
+    away = abs(level - POINT) * (1 + 1 / n_units)
     wanted = np.clip(POINT + np.copysign(away, level - POINT), 0.0, 1.0)
     return float(np.interp(wanted, reached - reached[0] / 2, values[order]))

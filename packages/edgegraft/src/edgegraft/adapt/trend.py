@@ -22,7 +22,6 @@ from edgegraft.adapt.estimating import (
     blend_shares,
     blended,
     finished,
-    honest_blend,
     material,
     outputs_of,
 )
@@ -53,8 +52,8 @@ class Choice:
     """What left-out units chose for one number of components.
 
     Attributes:
-        left_out: estimates float64 (n_windows,), of each fold by what the other folds chose.
-        loss: mean squared error of what all folds chose.
+        left_out: estimates float64 (n_windows,).
+        loss: their mean squared error.
     """
 
     n_components: int
@@ -100,7 +99,7 @@ class Trend:
         )
         table = np.stack([each.left_out for each in learners], axis=1)
         shares = blend_shares(table[known.tested], known.y[known.tested], known.n_units)
-        left_out = honest_blend(table, known)
+        left_out = table @ shares
         lineage = lineage_of("trend", self, (backbone,), seed) | {
             "learners": [dict(each.chosen) for each in learners],
             "shares": [round(float(share), 4) for share in shares],
@@ -201,14 +200,10 @@ def choose(
                 for j, kernel in enumerate(fit_kernels(rows, told, width, STRENGTHS, seed=seed)):
                     table[i, j, fold.test] = kernel.estimate(fresh)
         table = known.clipped(table)
-        missed = [((table - known.y) ** 2)[..., fold.test].sum(axis=-1) for fold in known.folds]
-        i, j = _smoothest(np.sum(missed, axis=0))
-        left_out = np.zeros(len(known.y))
-        for number, fold in enumerate(known.folds):  # told by the other folds, so that it is honest
-            others = np.sum([each for n, each in enumerate(missed) if n != number], axis=0)
-            left_out[fold.test] = table[(*_smoothest(others), fold.test)]
-        loss = float(np.sum(missed, axis=0)[i, j]) / len(known.tested)
-        found.append(Choice(count, WIDTHS[i], STRENGTHS[j], left_out, loss))
+        losses = ((table - known.y) ** 2)[..., known.tested].mean(axis=-1)
+        i, j = _smoothest(losses)
+        choice = Choice(count, WIDTHS[i], STRENGTHS[j], table[i, j], float(losses[i, j]))
+        found.append(choice)
     found.sort(key=lambda choice: choice.loss)
     return tuple(each for each in found if each.loss <= BESIDE * found[0].loss)[:MOST_KERNELS]
 
