@@ -149,7 +149,7 @@ def test_a_rate_counts_a_disturbance_once_however_small_the_stride():
 
 def test_few_faults_weigh_experts_only_where_left_out_ones_are_found_better(normal):
     task = Anomaly(normal="ok")
-    faults = cut(_hum(signal(2000, 8)), "hum", stride=24)
+    faults = cut(_hum(signal(5000, 8)), "hum", stride=24)
     train = task.relabelled(_both(normal, faults))
     asked = ("neighbours", "spectral")
     weighed = Fused(experts=asked).adapt(RAW, train, task, seed=0)
@@ -232,6 +232,19 @@ def test_what_cannot_be_learned_from_is_refused_by_a_code(normal):
     assert code(normal, false_alarms="sometimes") == "false-alarms"
     with pytest.raises(OptionError):
         Anomaly(unlabelled="perhaps")
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-6])
+def test_a_signal_that_repeats_exactly_does_not_ring_at_rounding(noise):
+    wave = np.sin(np.arange(LENGTH) * 2 * np.pi / 32) + np.zeros((50, 2, 1))
+    windows = Windows.of(wave + noise * np.random.default_rng(0).normal(size=wave.shape))
+    windows = replace(windows, y=np.full(50, "ok"))
+    model = Fused().adapt(RAW, windows, Anomaly(), seed=0)
+    np.testing.assert_allclose(
+        model.program.run(windows.x), model.predict(windows).probabilities, atol=0.1
+    )
+    assert set(model.predict(windows).labels) == {"ok"}
+    assert set(model.predict(replace(windows, x=windows.x + 0.1)).labels) == {"anomaly"}
 
 
 def test_windows_with_gaps_are_not_learned_from(normal):

@@ -26,6 +26,7 @@ from edgegraft_edge.signal import Array
 _TINY = 1e-9
 _FLOOR = 1.0  # of an eigenvalue, in mean eigenvalues: weak directions are not blown up
 _MOST_COMPONENTS = 24
+_NOTHING_MOVES = 1e4  # a form whose every block is still sees rounding alone
 
 
 class Detector(Protocol):
@@ -259,7 +260,7 @@ def _settled(found: Quadratic, features: Array) -> Quadratic:
     """In units of the usual value; a block that never moves counts by the median of others."""
     usual = found.forms(features.reshape(len(features), *found.centre.shape)).mean(axis=0)
     alive = usual > 1e-6
-    floor = float(np.median(usual[alive])) if alive.any() else 1.0
+    floor = float(np.median(usual[alive])) if alive.any() else _NOTHING_MOVES
     usual = np.where(alive, usual, floor)
     arrays = (found.centre, found.base, found.weight, usual)
     centre, base, weight, usual = (np.asarray(a, dtype=np.float32) for a in arrays)

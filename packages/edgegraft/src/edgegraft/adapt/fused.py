@@ -29,6 +29,7 @@ from edgegraft_edge.program import IDENTITY
 from edgegraft_edge.signal import Array, Windows
 
 _PRIOR_FAULTS = 10
+_LEAST_GRADE = 0.25  # windows that are all the same: a border as near would ring at rounding
 _FLOAT_ONLY = "int8 ranges come from normal windows, and an anomaly is what lies beyond them"
 SHORTEST = 8
 """Samples of a window in which a shape, a spectrum and a forecast can be seen."""
@@ -106,6 +107,7 @@ class Fused:
             self.false_alarms or getattr(task, "false_alarms", "") or "0.01"
         )
         found = border(fused, allowed, seen)
+        found = replace(found, score=max(found.score, found.usual + _LEAST_GRADE))
         lineage = lineage_of(_name_of(self), self, (backbone,), seed)
         lineage |= {
             "border": round(found.score, 6),

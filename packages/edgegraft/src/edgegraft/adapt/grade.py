@@ -19,6 +19,7 @@ from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array
 
 N_KNOTS = 24
+_LEAST = 5e-3  # scores are about 1 for usual windows: less is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +83,8 @@ def _pieces(held: Array) -> tuple[Array, Array, Array, float, float]:
     of_rank = -np.log((n + 1 - np.arange(n)) / (n + 1))
     grades = np.linspace(0, of_rank[-1], N_KNOTS + 1)
     knots = np.interp(grades, of_rank, held)
-    width = np.maximum(np.diff(knots), 1e-6 * size)
+    width = np.maximum(np.diff(knots), max(1e-6 * size, _LEAST))
     tenth = max(1, n // 10)
     start = held[max(0, n - tenth - 1)]
-    excess = max(float(held[-tenth:].mean() - start), 0.02 * abs(float(start)), 1e-5 * size)
+    excess = max(float(held[-tenth:].mean() - start), 0.02 * abs(float(start)), _LEAST)
     return knots[:-1], width, np.diff(grades), float(held[-1]), excess
