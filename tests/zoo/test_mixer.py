@@ -3,7 +3,8 @@ import pytest
 
 from edgegraft.adapt.pretrain_mixer import MixerTraining, lesson, pretrain_mixer
 from edgegraft.testing import check_backbone
-from edgegraft.zoo.mixer import Mixer, in_unit, mixed
+from edgegraft.zoo.mixer import Mixer, mixed
+from edgegraft.zoo.own_unit import in_unit
 from edgegraft.zoo.registry import load_backbone
 from edgegraft_edge.errors import ModelError, OptionError
 from edgegraft_edge.signal import Windows

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgegraft.adapt.series_prior import SeriesPrior
-from edgegraft.zoo.mixer import SHARP
+from edgegraft.zoo.own_unit import SHARP
 from edgegraft_edge.estimate import POINT
 from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array

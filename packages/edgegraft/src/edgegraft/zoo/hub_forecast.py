@@ -24,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgegraft.zoo.backbone import BackboneCard
-from edgegraft.zoo.mixer import in_unit, rolled_out
+from edgegraft.zoo.own_unit import in_unit, rolled_out
 from edgegraft.zoo.ttm import open_ttm, ttm_program
 from edgegraft_edge import json_text
 from edgegraft_edge.errors import ModelError

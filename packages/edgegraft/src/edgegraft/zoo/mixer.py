@@ -16,14 +16,15 @@ normalisation of each window: Kim et al., ICLR 2022.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgegraft.zoo.backbone import BackboneCard, embed_in_batches
+from edgegraft.zoo.own_unit import in_unit, rolled_out, unit_of
 from edgegraft_edge.errors import ModelError
 from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array, Windows
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_PARAMETERS = 1_000_000
-SHARP = 1e-5  # a deviation below this share of the level is rounding of float32
-_TINY = 1e-12
 _ALIKE = 1e-3  # joins mean squares before their logarithm is taken
 _LIMIT = 2.0  # soft clipping of the level in the embedding, as of conv1d
 
@@ -352,68 +351,6 @@ class _Written:
         value = draft.add("relu", self._layer(draft.add("log", unlike), "gate.in_"))
         value = draft.add("softmax", self._layer(value, "gate.out_"), axis=-1)
         return draft.add("reshape", value, shape=[-1, self.shape.experts, 1])
-
-
-class Reach(Protocol):
-    """How much a network sees, and how far it looks at once."""
-
-    @property
-    def context(self) -> int: ...
-
-    @property
-    def horizon(self) -> int: ...
-
-
-def unit_of(draft: Draft, value: str, length: int, context: int) -> tuple[str, str, str]:
-    """Writes windows of the context's length in units of their own; their level, their scale."""
-    if length > context:
-        value = draft.add("slice", value, axis=2, start=length - context, stop=length)
-    level = draft.add("mean", value, axes=[2])
-    centred = draft.add("sub", value, level)
-    power = draft.add("mean", draft.add("mul", centred, centred), axes=[2])
-    sharp = draft.add("mul", level, np.float32(SHARP))
-    floor = draft.add("add", draft.add("mul", sharp, sharp), np.float32(_TINY))
-    scale = draft.add("sqrt", draft.add("add", power, floor))
-    unit = draft.add("div", centred, scale)
-    if length < context:
-        unit = draft.add("pad", unit, before=[0, context - length], after=[0, 0])
-    return unit, level, scale
-
-
-def rolled_out(
-    draft: Draft, ahead: Callable[[str, int], str], reach: Reach, length: int, horizon: int
-) -> Program:
-    """The program that forecasts `horizon` steps; those a network cannot reach, from forecasts.
-
-    Args:
-        ahead: writes what the network says of windows in their unit, so many steps.
-        length: n_timepoints of the windows.
-    """
-    value = "x"
-    found: list[str] = []
-    for start in range(0, horizon, reach.horizon):
-        n_steps = min(reach.horizon, horizon - start)
-        unit, level, scale = unit_of(draft, value, length, reach.context)
-        said = draft.add("mul", ahead(unit, n_steps), scale)
-        found.append(draft.add("add", said, level))
-        if start + n_steps < horizon:
-            first = max(0, length + n_steps - reach.context)
-            kept = draft.add("slice", value, axis=2, start=first, stop=length)
-            value, length = draft.add("concat", kept, found[-1], axis=2), length - first + n_steps
-    return draft.finish(draft.add("concat", *found, axis=2) if len(found) > 1 else found[0])
-
-
-def in_unit(x: Tensor, shape: Reach) -> tuple[Tensor, Tensor, Tensor]:
-    """Windows (..., n_timepoints) -> (..., context) in their own units; their level and scale."""
-    import torch
-    from torch.nn import functional
-
-    x = x[..., -shape.context :]
-    level = x.mean(dim=-1, keepdim=True)
-    centred = x - level
-    floor = (SHARP * level).square() + _TINY
-    scale = torch.sqrt(centred.square().mean(dim=-1, keepdim=True) + floor)
-    return functional.pad(centred / scale, (shape.context - x.shape[-1], 0)), level, scale
 
 
 def mixed(
