@@ -41,16 +41,13 @@ CONTEXT, MONTH, FEW = 512, 30 * 24, 0.05
 METHODS = ("forecast-blend", "forecast-ridge", "seasonal-naive", "drift", "last-value")
 NEEDS_BACKBONE = {"forecast-mixer": "mixer-series"}
 """Strategies that stand on another backbone than the window itself."""
-AIMS = {
-    ("ETTh1", "full"): 0.362, ("ETTh2", "full"): 0.273,
-    ("ETTh1", "5 %"): 0.370, ("ETTh2", "5 %"): 0.275,
-}  # fmt: skip
 PUBLISHED = (
     ("TinyTimeMixer-r2, zero-shot", ".363", ".276", "read in the maintainers' repository"),
     ("TinyTimeMixer-r2, 5 %", ".362", ".273", "read in the maintainers' repository"),
     ("PatchTST, full", ".370", ".274", "recalled from the paper (Nie et al., ICLR 2023)"),
     ("DLinear, full", ".375", ".289", "recalled from the paper (Zeng et al., AAAI 2023)"),
 )
+SHARES = ["full", "first", "last", "first-alone", "last-alone"]
 SCORES = ("mse", "mae", "coverage", "width", "quantile_loss")
 
 
@@ -153,7 +150,8 @@ def table(cells: list[dict], development: bool) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     at = {(c["share"], c["horizon"], c["method"], c["data"]): c for c in cells}
-    for share, horizon, method in dict.fromkeys(key[:3] for key in at):
+    rows = dict.fromkeys(key[:3] for key in at)
+    for share, horizon, method in sorted(rows, key=lambda row: (row[1], SHARES.index(row[0]))):
         both = [at.get((share, horizon, method, name)) for name in ("ETTh1", "ETTh2")]
         shown = [
             f"{c['mse']:.4f} | {c['mae']:.4f} | {c['coverage']:.3f}" if c else "| | " for c in both
@@ -178,8 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--horizons", type=int, nargs="+", default=[96, 192, 336, 720])
-    shares = ["full", "first", "last", "first-alone", "last-alone"]
-    parser.add_argument("--shares", nargs="+", default=shares, choices=shares)
+    parser.add_argument("--shares", nargs="+", default=SHARES, choices=SHARES)
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--development", action="store_true")
     parser.add_argument("--out", type=Path)
