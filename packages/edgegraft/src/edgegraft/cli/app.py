@@ -74,7 +74,7 @@ COMMANDS = {
     ),
     "predict": (
         "edgegraft.cli.use:predict",
-        "Write the class probabilities, or the estimates, of each window.",
+        "Write the class probabilities of each window, or its estimates by quantity, step and level.",
     ),
     "spot": (
         "edgegraft.cli.spot:spot",

@@ -28,6 +28,8 @@ Method = Literal["min-max", "percentile", "mse"]
 METHODS: tuple[Method, ...] = ("min-max", "percentile", "mse")
 _BATCH = 64
 _BINS = 2048
+_NARROW = 1e-2
+"""Of their size: a span below this has too few float32 for so many bins."""
 _CUTS = np.linspace(1.0, 0.3, 29)
 _SMALLEST_SCALE = 1e-9
 
@@ -165,7 +167,10 @@ def observed(
     counts = {name: np.zeros(_BINS, np.int64) for name, held in found.items() if held.finite}
     for name, value in values(program, x):
         if name in counts and found[name].high > found[name].low:
-            counts[name] += np.histogram(value, _BINS, (found[name].low, found[name].high))[0]
+            low, high = found[name].low, found[name].high
+            narrow = high - low < _NARROW * max(abs(low), abs(high))
+            fine = value.astype(np.float64) if narrow else value
+            counts[name] += np.histogram(fine, _BINS, (low, high))[0]
     for name, histogram in counts.items():
         if options.method == "mse":
             found[name] = least_error(histogram, found[name])
