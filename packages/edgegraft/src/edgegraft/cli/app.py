@@ -74,7 +74,7 @@ COMMANDS = {
     ),
     "predict": (
         "edgegraft.cli.use:predict",
-        "Write the class probabilities of each window, or its estimates by quantity, step and level.",
+        "Write the class probabilities of each window, or its estimates.",
     ),
     "spot": (
         "edgegraft.cli.spot:spot",

@@ -143,9 +143,10 @@ def _ends(ends: list[float]) -> str:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="CSV file to write.")
 @json_option
 def predict(model: Path, data: str, out: Path, as_json: bool, **options: Any) -> None:
-    """Write the class probabilities of each window, or its estimates by quantity, step and level.
+    """Write the class probabilities of each window, or its estimates.
 
-    With the recording that it was cut from, and where it starts there.
+    Estimates stand by quantity, step and level. Each window stands with the recording that it
+    was cut from, and where it starts there.
     """
     from edgegraft import shipping, workflow
     from edgegraft_edge.files import replace_file

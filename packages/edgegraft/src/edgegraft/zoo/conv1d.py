@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgegraft.zoo.backbone import BackboneCard
+from edgegraft.zoo.weights import shaped_weights
 from edgegraft_edge.errors import ModelError
 from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array, Windows
@@ -131,27 +132,10 @@ class Conv1d:
         """
         shape = Shape.from_options(card.options)
         tensors = shape.draw(card.seed) if weights is None else load(weights)
-        found = {name: array.shape for name, array in tensors.items()}
-        if found != dict(shape.sizes):
-            wrong = sorted(
-                name for name in {*found, *shape.sizes} if found.get(name) != shape.sizes.get(name)
-            )
-            raise ModelError.of(
-                "weights-shape",
-                f"weights of {card.name!r} whose {', '.join(wrong[:4])} differ from its card",
-                "card and weights do not belong together",
-                "fetch both again, or correct the options on the card",
-            )
-        n_parameters = sum(array.size for array in tensors.values())
-        if n_parameters > MAX_PARAMETERS:
-            raise ModelError.of(
-                "network-size",
-                f"{n_parameters} parameters",
-                f"a device encoder has at most {MAX_PARAMETERS}",
-                "smaller widths",
-            )
-        tensors = {name: np.asarray(array, dtype=np.float32) for name, array in tensors.items()}
-        return cls(replace(card, n_parameters=n_parameters), MappingProxyType(tensors), shape)
+        card, kept = shaped_weights(
+            card, shape.sizes, tensors, most=MAX_PARAMETERS, what="a device encoder"
+        )
+        return cls(card, kept, shape)
 
     @classmethod
     def random(cls, seed: int = 0, **options: Any) -> Conv1d:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -40,6 +41,41 @@ def read_weights(
     if translate is not None and set(tensors) != set(network.weights):
         tensors = translate(tensors)
     return replace(card, n_parameters=n_parameters), network.with_weights(tensors)
+
+
+def shaped_weights(
+    card: BackboneCard,
+    sizes: Mapping[str, tuple[int, ...]],
+    tensors: Tensors,
+    *,
+    most: int,
+    what: str,
+) -> tuple[BackboneCard, Tensors]:
+    """The tensors as float32, read-only, and the card with their number.
+
+    Args:
+        sizes: the shape of each tensor that the card's options ask for.
+        most: parameters that such a network may have; `what` says which network that is.
+
+    Errors: `ModelError` "weights-shape" when the tensors are others, "network-size".
+    """
+    found = {name: tuple(array.shape) for name, array in tensors.items()}
+    if found != dict(sizes):
+        wrong = sorted(name for name in {*found, *sizes} if found.get(name) != sizes.get(name))
+        raise ModelError.of(
+            "weights-shape",
+            f"weights of {card.name!r} whose {', '.join(wrong[:4])} differ from its card",
+            "card and weights do not belong together",
+            "fetch both again, or correct the options on the card",
+        )
+    n_parameters = sum(array.size for array in tensors.values())
+    if n_parameters > most:
+        raise ModelError.of(
+            "network-size", f"{n_parameters} parameters", f"{what} has at most {most}",
+            "smaller widths",
+        )  # fmt: skip
+    kept = MappingProxyType({name: _as_float32(array) for name, array in tensors.items()})
+    return replace(card, n_parameters=n_parameters), kept
 
 
 def state_dict(data: bytes) -> dict[str, Array]:
