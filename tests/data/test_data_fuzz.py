@@ -5,12 +5,14 @@ import io
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from data_toys import put, rows, text
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgegraft.data.arrays import NpzSource
 from edgegraft.data.clock import read_clock
+from edgegraft.data.dataset import open_data
 from edgegraft.data.source import DataOptions
 from edgegraft.data.tabular import TableSource
 from edgegraft_edge.errors import DataError, EdgegraftError
@@ -150,3 +152,10 @@ def test_any_column_of_times_is_read_or_refused(cells, name):
         return
     assert clock.ns.shape == (len(cells),)
     assert clock.good.any()
+
+
+def test_a_line_break_within_the_head_line_is_refused(tmp_path):
+    (tmp_path / "data.csv").write_bytes(b"t\rmestamp,acc_x,label\n0.0,1,a\n0.1,2,b\n")
+    with pytest.raises(DataError) as caught:
+        open_data(tmp_path / "data.csv")
+    assert caught.value.code == "header-form"

@@ -196,7 +196,15 @@ def _fields(line: str, mark: str) -> int:
 def _names(head: bytes, mark: str, place: str) -> list[str]:
     import re
 
-    names = [name.strip() for name in next(csv.reader([head.decode("utf-8")], delimiter=mark))]
+    try:
+        names = [name.strip() for name in next(csv.reader([head.decode("utf-8")], delimiter=mark))]
+    except csv.Error as error:
+        raise DataError.of(
+            "header-form",
+            f"{place}: the head line, {error}",
+            "a line break stands within it, or a quote is never closed",
+            "record again, or mend the first line",
+        ) from error
     given = [name for name in names if name]
     if given and all(re.fullmatch(NUMBER, name.replace(",", ".")) for name in given):
         raise DataError.of(
