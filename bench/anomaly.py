@@ -45,11 +45,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from edgegraft.adapt.border import quantile
-from edgegraft.adapt.departures import DEFAULT, joint, learn, left_out, views
-from edgegraft.adapt.grade import Grades
-from edgegraft.adapt.series_view import Scaling
-from edgegraft.adapt.time_blocks import time_blocks
+from edgegraft.adapt.anomalies.border import quantile
+from edgegraft.adapt.anomalies.departures import DEFAULT, joint, learn, left_out, views
+from edgegraft.adapt.anomalies.grade import Grades
+from edgegraft.adapt.anomalies.series_view import Scaling
+from edgegraft.adapt.anomalies.time_blocks import time_blocks
 from edgegraft.tasks.detection import detection_delay, range_f1, vus_pr, window_of
 from edgegraft_edge.signal import Windows
 

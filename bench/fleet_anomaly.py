@@ -25,9 +25,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 import edgegraft as eg
-from edgegraft.adapt.border import quantile
-from edgegraft.adapt.departures import DEFAULT, Departures, joint, learn, learn_fleet
-from edgegraft.adapt.time_blocks import time_blocks
+from edgegraft.adapt.anomalies.border import quantile
+from edgegraft.adapt.anomalies.departures import DEFAULT, Departures, joint, learn, learn_fleet
+from edgegraft.adapt.anomalies.time_blocks import time_blocks
 
 ASKED = 0.05
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edgegraft.adapt.forecasts.pretrain_mixer import MixerTraining, pretrain_mixer
 from edgegraft.adapt.pretrain import save
-from edgegraft.adapt.pretrain_mixer import MixerTraining, pretrain_mixer
 
 
 def show(event: str, values: dict) -> None:

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgegraft.adapt.covariance import Covariance, fit_covariance
-from edgegraft.adapt.filters import drift, last_value, ridge, seasonal_naive
-from edgegraft.adapt.forecast import Drift, ForecastBlend, ForecastRidge, SeasonalNaive
-from edgegraft.adapt.forecast_fit import Setting, choose, held_out
-from edgegraft.adapt.known_ahead import surprises
-from edgegraft.adapt.lagged import Moments, applied, filled, lagged, moments
-from edgegraft.adapt.mixing import best_weights
-from edgegraft.adapt.step_intervals import offsets, spread
+from edgegraft.adapt.forecasts.covariance import Covariance, fit_covariance
+from edgegraft.adapt.forecasts.filters import drift, last_value, ridge, seasonal_naive
+from edgegraft.adapt.forecasts.fit import Setting, choose, held_out
+from edgegraft.adapt.forecasts.forecast import Drift, ForecastBlend, ForecastRidge, SeasonalNaive
+from edgegraft.adapt.forecasts.known_ahead import surprises
+from edgegraft.adapt.forecasts.lagged import Moments, applied, filled, lagged, moments
+from edgegraft.adapt.forecasts.mixing import best_weights
+from edgegraft.adapt.forecasts.step_intervals import offsets, spread
 from edgegraft.data.dataset import Dataset
 from edgegraft.tasks.forecasting import Forecasting
 from edgegraft.zoo.registry import load_backbone

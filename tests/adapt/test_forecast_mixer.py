@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 import edgegraft as eg
-from edgegraft.adapt.forecast_mixer import ForecastMixer, _later, rows_of
-from edgegraft.adapt.lagged import lagged
-from edgegraft.adapt.mixer_head import Unit, fit_bands, fit_head
-from edgegraft.adapt.series_prior import series_prior
+from edgegraft.adapt.forecasts.lagged import lagged
+from edgegraft.adapt.forecasts.mixer import ForecastMixer, _later, rows_of
+from edgegraft.adapt.forecasts.mixer_head import Unit, fit_bands, fit_head
+from edgegraft.adapt.forecasts.series_prior import series_prior
 from edgegraft.tasks.forecasting import Forecasting
 from edgegraft.testing import check_estimator
 from edgegraft.testing.samples import sample_series

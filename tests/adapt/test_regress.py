@@ -7,14 +7,14 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 
-from edgegraft.adapt.boosted import boost_trees, read_out
-from edgegraft.adapt.crossing import familiar
-from edgegraft.adapt.estimating import blend_shares
-from edgegraft.adapt.interval import fit_offsets
-from edgegraft.adapt.kernel import fit_kernels
-from edgegraft.adapt.regress import Boost, Median, Regress, fit_affine, statistics_program
-from edgegraft.adapt.trend import Trend
-from edgegraft.adapt.trends import Layout, Seen, fit_trends
+from edgegraft.adapt.estimates.boosted import boost_trees, read_out
+from edgegraft.adapt.estimates.crossing import familiar
+from edgegraft.adapt.estimates.estimating import blend_shares
+from edgegraft.adapt.estimates.interval import fit_offsets
+from edgegraft.adapt.estimates.kernel import fit_kernels
+from edgegraft.adapt.estimates.regress import Boost, Median, Regress, fit_affine, statistics_program
+from edgegraft.adapt.estimates.trend import Trend
+from edgegraft.adapt.estimates.trends import Layout, Seen, fit_trends
 from edgegraft.data.dataset import Dataset
 from edgegraft.data.domains import beside, joined
 from edgegraft.data.source import DataOptions

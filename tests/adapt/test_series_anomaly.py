@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import edgegraft as eg
-from edgegraft.adapt.border import alarm_head, border, highest, quantile
-from edgegraft.adapt.departure import LEARN
-from edgegraft.adapt.departures import DEFAULT, learn
-from edgegraft.adapt.fused import Density, Fused, Spectral, SubsequencePca
-from edgegraft.adapt.grade import Grades
-from edgegraft.adapt.series_view import VIEWS, View
-from edgegraft.adapt.time_blocks import time_blocks
+from edgegraft.adapt.anomalies.border import alarm_head, border, highest, quantile
+from edgegraft.adapt.anomalies.departure import LEARN
+from edgegraft.adapt.anomalies.departures import DEFAULT, learn
+from edgegraft.adapt.anomalies.fused import Density, Fused, Spectral, SubsequencePca
+from edgegraft.adapt.anomalies.grade import Grades
+from edgegraft.adapt.anomalies.series_view import VIEWS, View
+from edgegraft.adapt.anomalies.time_blocks import time_blocks
 from edgegraft.data.dataset import Dataset
 from edgegraft.tasks.anomaly import Anomaly
 from edgegraft.tasks.classification import Classification

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgegraft.adapt.series_prior import series_prior, unit_windows
+from edgegraft.adapt.forecasts.series_prior import series_prior, unit_windows
 from edgegraft_edge.errors import OptionError
 
 CONTEXT, HORIZON, SEASON = 96, 24, 24

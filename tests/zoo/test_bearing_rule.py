@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from machines import BEARING, GIVEN, machine, windows
 
-from edgegraft.adapt.bearing_rule import BearingRule
+from edgegraft.adapt.anomalies.bearing_rule import BearingRule
 from edgegraft.tasks.classification import Classification
 from edgegraft.zoo.orders import Orders
 from edgegraft.zoo.registry import load_backbone

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from edgegraft.adapt.forecast_mixer import ForecastMixer
+from edgegraft.adapt.forecasts.mixer import ForecastMixer
 from edgegraft.tasks.forecasting import Forecasting
 from edgegraft.testing import check_backbone, check_estimator
 from edgegraft.testing.samples import sample_series

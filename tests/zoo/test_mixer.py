@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgegraft.adapt.pretrain_mixer import MixerTraining, lesson, pretrain_mixer
+from edgegraft.adapt.forecasts.pretrain_mixer import MixerTraining, lesson, pretrain_mixer
 from edgegraft.testing import check_backbone
 from edgegraft.zoo.mixer import Mixer, mixed
 from edgegraft.zoo.own_unit import in_unit

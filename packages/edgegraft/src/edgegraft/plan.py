@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgegraft.adapt.fused import SHORTEST
+from edgegraft.adapt.anomalies.fused import SHORTEST
 from edgegraft.adapt.network import Trainable
 from edgegraft.adapt.select import Ranked
 from edgegraft.adapt.strategy import build_strategy, tasks_of

@@ -20,8 +20,8 @@ from typing import ClassVar
 import numpy as np
 
 from edgegraft.adapt.adapted import Adapted, Member
-from edgegraft.adapt.border import alarm_head
-from edgegraft.adapt.border import border as border_of
+from edgegraft.adapt.anomalies.border import alarm_head
+from edgegraft.adapt.anomalies.border import border as border_of
 from edgegraft.adapt.expert import normalised
 from edgegraft.adapt.probe import lineage_of
 from edgegraft.adapt.strategy import Watch, unwatched

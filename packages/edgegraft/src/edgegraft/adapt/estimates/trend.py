@@ -13,10 +13,10 @@ from typing import ClassVar
 import numpy as np
 
 from edgegraft.adapt.adapted import Adapted
-from edgegraft.adapt.boosted import boost_trees
 from edgegraft.adapt.computed import computed
-from edgegraft.adapt.crossing import cross
-from edgegraft.adapt.estimating import (
+from edgegraft.adapt.estimates.boosted import boost_trees
+from edgegraft.adapt.estimates.crossing import cross
+from edgegraft.adapt.estimates.estimating import (
     Learner,
     Material,
     blend_shares,
@@ -25,11 +25,11 @@ from edgegraft.adapt.estimating import (
     material,
     outputs_of,
 )
-from edgegraft.adapt.kernel import fit_kernels
+from edgegraft.adapt.estimates.kernel import fit_kernels
+from edgegraft.adapt.estimates.regress import fit_affine, spread_program, statistics_program
+from edgegraft.adapt.estimates.trends import Layout, Seen, fit_trends
 from edgegraft.adapt.probe import lineage_of
-from edgegraft.adapt.regress import fit_affine, spread_program, statistics_program
 from edgegraft.adapt.strategy import Watch, unwatched
-from edgegraft.adapt.trends import Layout, Seen, fit_trends
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
 from edgegraft_edge.program import Draft, chain
@@ -84,9 +84,9 @@ class Trend:
     ) -> Adapted:
         """Learn from the labelled windows of `train`; the backbone is not looked at.
 
-        Beside labelled sources, `edgegraft.adapt.crossing` says how.
+        Beside labelled sources, `edgegraft.adapt.estimates.crossing` says how.
 
-        Errors: as of `edgegraft.adapt.estimating.material`.
+        Errors: as of `edgegraft.adapt.estimates.estimating.material`.
         """
         if not self.alone and (train.labelled & ~train.at_target).any():
             return self._crossing(backbone, train, task, seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from edgegraft.adapt.lagged import Moments
+from edgegraft.adapt.forecasts.lagged import Moments
 from edgegraft_edge.signal import Array
 
 STRENGTHS: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)

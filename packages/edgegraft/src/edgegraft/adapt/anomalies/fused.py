@@ -14,12 +14,12 @@ from typing import ClassVar
 import numpy as np
 
 from edgegraft.adapt.adapted import Adapted, Member
-from edgegraft.adapt.border import alarm_head, border
-from edgegraft.adapt.departure import LEARN
-from edgegraft.adapt.departures import DEFAULT, Departures, joint, learn, learn_fleet
+from edgegraft.adapt.anomalies.border import alarm_head, border
+from edgegraft.adapt.anomalies.departure import LEARN
+from edgegraft.adapt.anomalies.departures import DEFAULT, Departures, joint, learn, learn_fleet
+from edgegraft.adapt.anomalies.time_blocks import FEWEST, time_blocks
 from edgegraft.adapt.probe import lineage_of
 from edgegraft.adapt.strategy import Watch, unwatched
-from edgegraft.adapt.time_blocks import FEWEST, time_blocks
 from edgegraft.tasks.anomaly import ANOMALY
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone

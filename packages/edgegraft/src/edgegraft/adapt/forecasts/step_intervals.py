@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgegraft.adapt.lagged import Lagged
+from edgegraft.adapt.forecasts.lagged import Lagged
 from edgegraft_edge.estimate import POINT
 from edgegraft_edge.signal import Array
 

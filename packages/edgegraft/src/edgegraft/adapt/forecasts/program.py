@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgegraft.adapt.known_ahead import now, surprise
-from edgegraft.adapt.step_intervals import STILL
+from edgegraft.adapt.forecasts.known_ahead import now, surprise
+from edgegraft.adapt.forecasts.step_intervals import STILL
 from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array
 

@@ -13,10 +13,10 @@ from functools import cached_property
 
 import numpy as np
 
-from edgegraft.adapt.covariance import Covariance, fit_covariance
-from edgegraft.adapt.filters import STRENGTHS, drift, last_value, ridge, seasonal_naive
-from edgegraft.adapt.lagged import Lagged, Moments, applied, moments
-from edgegraft.adapt.mixing import best_weights
+from edgegraft.adapt.forecasts.covariance import Covariance, fit_covariance
+from edgegraft.adapt.forecasts.filters import STRENGTHS, drift, last_value, ridge, seasonal_naive
+from edgegraft.adapt.forecasts.lagged import Lagged, Moments, applied, moments
+from edgegraft.adapt.forecasts.mixing import best_weights
 from edgegraft_edge.errors import OptionError, nearest
 from edgegraft_edge.signal import Array
 

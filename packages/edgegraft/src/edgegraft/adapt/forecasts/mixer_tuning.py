@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgegraft.adapt.forecasts.mixer_head import Unit
 from edgegraft.adapt.loop import Lesson, Training, train
-from edgegraft.adapt.mixer_head import Unit
 from edgegraft.adapt.strategy import Watch, unwatched
 from edgegraft.zoo.mixer import Mixer, mixed
 from edgegraft_edge.signal import Array

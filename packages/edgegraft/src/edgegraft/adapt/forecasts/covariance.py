@@ -21,7 +21,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
-from edgegraft.adapt.lagged import Moments
+from edgegraft.adapt.forecasts.lagged import Moments
 from edgegraft_edge.signal import Array
 
 LEVEL = 30.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgegraft.adapt.series_prior import SeriesPrior
+from edgegraft.adapt.forecasts.series_prior import SeriesPrior
 from edgegraft.zoo.own_unit import SHARP
 from edgegraft_edge.estimate import POINT
 from edgegraft_edge.program import Draft, Program

@@ -18,8 +18,8 @@ from typing import Protocol
 
 import numpy as np
 
+from edgegraft.adapt.anomalies.reconstruction import autoencoder
 from edgegraft.adapt.normality import coreset
-from edgegraft.adapt.reconstruction import autoencoder
 from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array
 

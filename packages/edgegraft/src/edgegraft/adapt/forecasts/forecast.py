@@ -9,7 +9,7 @@ import numpy as np
 
 from edgegraft.adapt.adapted import Adapted
 from edgegraft.adapt.computed import computed
-from edgegraft.adapt.forecast_fit import (
+from edgegraft.adapt.forecasts.fit import (
     Chosen,
     Setting,
     Trial,
@@ -18,11 +18,11 @@ from edgegraft.adapt.forecast_fit import (
     said_unseen,
     stretches,
 )
-from edgegraft.adapt.forecast_program import Forecast
-from edgegraft.adapt.known_ahead import slopes, surprises
-from edgegraft.adapt.lagged import Lagged, applied, lagged
+from edgegraft.adapt.forecasts.known_ahead import slopes, surprises
+from edgegraft.adapt.forecasts.lagged import Lagged, applied, lagged
+from edgegraft.adapt.forecasts.program import Forecast
+from edgegraft.adapt.forecasts.step_intervals import offsets, widening
 from edgegraft.adapt.probe import lineage_of
-from edgegraft.adapt.step_intervals import offsets, widening
 from edgegraft.adapt.strategy import Watch, unwatched
 from edgegraft.data.season import find_seasons
 from edgegraft.tasks.task import Task

@@ -10,8 +10,8 @@ import numpy as np
 
 from edgegraft.adapt.adapted import Adapted, Member
 from edgegraft.adapt.computed import computed
-from edgegraft.adapt.lagged import Lagged, filled, lagged
-from edgegraft.adapt.mixer_head import (
+from edgegraft.adapt.forecasts.lagged import Lagged, filled, lagged
+from edgegraft.adapt.forecasts.mixer_head import (
     LONGEST,
     Bands,
     MixerHead,
@@ -20,8 +20,8 @@ from edgegraft.adapt.mixer_head import (
     fit_head,
     forecast_program,
 )
-from edgegraft.adapt.mixer_tuning import tuned
-from edgegraft.adapt.series_prior import SeriesPrior, series_prior
+from edgegraft.adapt.forecasts.mixer_tuning import tuned
+from edgegraft.adapt.forecasts.series_prior import SeriesPrior, series_prior
 from edgegraft.adapt.strategy import Watch, unwatched
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
@@ -46,7 +46,7 @@ class ForecastMixer:
     """Forecasts by a pretrained network and what the device's windows add to it.
 
     ``frozen`` is the network as it is: quantiles alone are learned. ``head`` adds what is fitted
-    in closed form (`edgegraft.adapt.mixer_head`). ``finetune`` trains the network first, and
+    in closed form (`mixer_head`). ``finetune`` trains the network first, and
     keeps that where it helps on windows held out. On the backbone ``raw`` it takes
     ``mixer-series``. Networks of others are not trained on, and a Chronos, of which there is no
     program for devices, is used frozen.

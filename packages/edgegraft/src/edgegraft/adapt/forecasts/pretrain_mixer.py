@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgegraft.adapt.forecasts.series_prior import FLOOR, series_prior
 from edgegraft.adapt.loop import Lesson, Training, train
-from edgegraft.adapt.series_prior import FLOOR, series_prior
 from edgegraft.adapt.strategy import Watch, unwatched
 from edgegraft.data.synthetic_series import PERIODS, draw_series
 from edgegraft.zoo.mixer import Mixer, MixerShape, mixed

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from edgegraft.adapt.estimating import (
+from edgegraft.adapt.estimates.estimating import (
     Learner,
     Material,
     blend_shares,
@@ -27,8 +27,8 @@ from edgegraft.adapt.estimating import (
     material_of,
     outputs_of,
 )
-from edgegraft.adapt.interval import fit_offsets
-from edgegraft.adapt.trends import SHARES, Layout, Seen
+from edgegraft.adapt.estimates.interval import fit_offsets
+from edgegraft.adapt.estimates.trends import SHARES, Layout, Seen
 from edgegraft.tasks.task import Task
 from edgegraft_edge.program import Program, chain
 from edgegraft_edge.signal import Array, Windows, series_spec

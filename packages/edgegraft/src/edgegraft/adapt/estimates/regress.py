@@ -1,7 +1,7 @@
 """One number by closed-form ridge on any backbone, by boosted trees, or by its median (control).
 
 Each gives a point with intervals: errors where whole units were left out say how wide they are,
-see `edgegraft.adapt.interval`.
+see `edgegraft.adapt.estimates.interval`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import ClassVar
 import numpy as np
 
 from edgegraft.adapt.adapted import Adapted
-from edgegraft.adapt.boosted import boost_trees
 from edgegraft.adapt.computed import computed
-from edgegraft.adapt.estimating import finished, material
+from edgegraft.adapt.estimates.boosted import boost_trees
+from edgegraft.adapt.estimates.estimating import finished, material
+from edgegraft.adapt.estimates.trends import SHARES, Layout, span_weights
 from edgegraft.adapt.probe import lineage_of
 from edgegraft.adapt.ridge import decompose
 from edgegraft.adapt.strategy import Watch, unwatched
-from edgegraft.adapt.trends import SHARES, Layout, span_weights
 from edgegraft.data.split import Fold
 from edgegraft.tasks.task import Task
 from edgegraft.zoo.backbone import Backbone
@@ -49,7 +49,7 @@ class Regress:
     ) -> Adapted:
         """Learn from the labelled windows of `train`.
 
-        Errors: as of `edgegraft.adapt.estimating.material`.
+        Errors: as of `edgegraft.adapt.estimates.estimating.material`.
         """
         known = material(train, task, self.n_folds, seed)
         bound = backbone.fit(known.windows, seed=seed)
@@ -81,7 +81,7 @@ class Boost:
     ) -> Adapted:
         """Learn from the labelled windows of `train`; the backbone is not looked at.
 
-        Errors: as of `edgegraft.adapt.estimating.material`.
+        Errors: as of `edgegraft.adapt.estimates.estimating.material`.
         """
         known = material(train, task, self.n_folds, seed)
         spec = series_spec(train.spec)
@@ -115,7 +115,7 @@ class Median:
     ) -> Adapted:
         """Learn nothing but the median and the spread of the targets.
 
-        Errors: as of `edgegraft.adapt.estimating.material`.
+        Errors: as of `edgegraft.adapt.estimates.estimating.material`.
         """
         known = material(train, task, 5, seed)
         left_out = np.zeros(len(known.y))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgegraft.adapt.interval import fit_offsets
+from edgegraft.adapt.estimates.interval import fit_offsets
 from edgegraft.data.domains import labelled_target
 from edgegraft.data.split import Fold, folds
 from edgegraft.tasks.task import Task

@@ -1,9 +1,9 @@
 """Several experts of what is normal in a series, and their joint grade.
 
 `Departures` is learned from normal windows, is bound to their channels and length, and gives one
-number for a window: the mean grade of its experts (see :mod:`edgegraft.adapt.grade`). It says how
-much of that number each channel and each time point makes up, and can be re-centred on another
-machine of the same kind from a few of its windows.
+number for a window: the mean grade of its experts (see
+:mod:`edgegraft.adapt.anomalies.grade`). It says how much of that number each channel and each
+time point makes up, and can be re-centred on another machine of the same kind from a few windows.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgegraft.adapt.departure import LEARN, Detector
-from edgegraft.adapt.grade import Grades
-from edgegraft.adapt.series_view import Scaling, View
+from edgegraft.adapt.anomalies.departure import LEARN, Detector
+from edgegraft.adapt.anomalies.grade import Grades
+from edgegraft.adapt.anomalies.series_view import Scaling, View
 from edgegraft.zoo.backbone import BackboneCard, shipped_card
 from edgegraft_edge.program import Draft, Program
 from edgegraft_edge.signal import Array, Windows

@@ -1,0 +1,1 @@
+"""Estimates of what is now: ridge, trees, trends of units, intervals."""

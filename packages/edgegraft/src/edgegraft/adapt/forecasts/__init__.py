@@ -1,0 +1,1 @@
+"""Forecasts: filters in closed form, networks, and what is held against them."""
