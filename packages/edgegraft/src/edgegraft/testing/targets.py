@@ -87,6 +87,10 @@ REFUSED: tuple[Refusal, ...] = (
         "counts of words are scaled in float, and nothing after them is worth 8 bits",
     ),
     Refusal(
+        "raw", "trees", "*", "int8", "int8-nothing",
+        "trees on the window itself: there is nothing to compute in 8 bits",
+    ),
+    Refusal(
         "tfidf", "distance", "*", "float", "export-parity",
         "the distance of a sentence that is remembered is a difference of equal sums",
         always=False,
