@@ -223,6 +223,21 @@ def test_what_draws_on_pool_or_sources_is_transfer_and_no_control():
     assert found["because"] == ""
 
 
+def test_a_candidate_without_transfer_is_held_against_one_that_transfers():
+    rng = np.random.default_rng(5)
+    windows = labelled(15, 20, rng)
+    own = row("raw", "forecast-blend", "candidate")
+    pretrained = row("mixer", "forecast-mixer", "candidate", "pretrained")
+    tables = [
+        OutOfFold(own, table_of(windows, 0.95, rng), 1.0),
+        OutOfFold(pretrained, table_of(windows, 0.8, rng), 1.0),
+        OutOfFold(row("raw", "seasonal-naive"), table_of(windows, 0.4, rng), 1.0),
+    ]
+    verdict = judge(tables, windows, TASK, preferred=own, n_folds=5)
+    assert (verdict.outcome, verdict.candidate, verdict.reference) == ("hurt", pretrained, own)
+    assert verdict.shipped is own
+
+
 def test_classes_that_only_a_source_knows_are_columns_behind_those_of_the_target():
     windows = open_data("synthetic:n=60,seed=3").windows()
     other = replace(windows, domains=np.full(len(windows), "other"),

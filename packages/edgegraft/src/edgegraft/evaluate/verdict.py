@@ -1,8 +1,10 @@
 """Did the transfer help? A paired comparison with the best control, and what to ship.
 
 Transfer is whatever a row has from elsewhere than labels of the target: pretrained weights, the
-pool, source domains. A control for the verdict has none of them. (Naive pooling with a source is a
-control too, of how the source is used: it may ship, but nothing is held against it.)
+pool, source domains. A control for the verdict has none of them, so where something transfers, a
+candidate that learns from the target alone is held against it like any other control. (Naive
+pooling with a source is a control too, of how the source is used: it may ship, but nothing is
+held against it.)
 
 The best candidate and the best control are scored on the same windows, each left out of
 training with its whole group. The difference gets a bootstrap interval over groups (or
@@ -155,8 +157,11 @@ def judge(
     transfers = [table for table in candidates if table.row.transfers] or candidates
     if preferred.draws:
         transfers = [by_name[preferred.name]]
-    control = best([t for t in tables if t.row.role == "control" and not t.row.transfers])
     candidate = best(transfers)
+    without = [table for table in tables if not table.row.transfers]
+    if candidate is None or not candidate.row.transfers:
+        without = [table for table in without if table.row.role == "control"]
+    control = best(without)
     if candidate is None or control is None:
         because = "no candidate ran" if candidate is None else "no control ran"
         return Verdict(
