@@ -11,7 +11,7 @@ from edgegraft.cli.app import cli
 from edgegraft.data.audit import audit
 from edgegraft.data.dataset import Dataset, open_data
 from edgegraft.data.question import Question
-from edgegraft.data.recurrence import seasons, strength_of
+from edgegraft.data.season import seasons, strength_of
 from edgegraft.data.target_image import image_of
 from edgegraft.workflow import adapt
 from edgegraft_edge.errors import OptionError

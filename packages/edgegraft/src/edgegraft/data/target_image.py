@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgegraft.data.recurrence import seasons
+from edgegraft.data.season import seasons
 from edgegraft_edge.signal import Array
 
 SAME = 0.999

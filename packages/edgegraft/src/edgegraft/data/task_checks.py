@@ -16,7 +16,7 @@ from edgegraft.data.question import (
     label_numbers,
     targets_of,
 )
-from edgegraft.data.recurrence import Season, seasons
+from edgegraft.data.season import Season, seasons
 from edgegraft.data.unit_checks import (
     check_ends,
     check_normal,
