@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 
 from edgegraft.cli.app import run
+from edgegraft.plan import plan_estimates
+from edgegraft.tasks.regression import Regression
+from edgegraft.testing import sample_series
+from edgegraft.zoo.registry import load_backbone
 from edgegraft_edge.cli import main as edge
 
 HOURS = 24 * 40
@@ -129,6 +133,16 @@ def test_remaining_life_of_units(tmp_path, shell, events):
     found = events("run", place / "model.egb", "--source", folder / "unit0.csv")
     first, last = (each["values"]["remaining@0.5"] for each in (found[0], found[-1]))
     assert last < 25 < first
+
+
+def test_a_pretrained_network_that_estimates_stands_beside_itself_with_random_weights():
+    windows = sample_series()
+    task = Regression().bound(windows)
+    rows = plan_estimates(load_backbone("conv1d-motion"), "auto", {}, task)
+    roles = {row.name: (row.role, row.pretrained) for row in rows}
+    assert roles["conv1d-motion/regress"] == ("candidate", True)
+    assert roles["conv1d-motion-scratch/regress"] == ("control", False)
+    assert roles["raw/median"] == ("control", False)
 
 
 def test_what_cannot_be_estimated_is_refused_with_a_code(tmp_path, refused):

@@ -197,7 +197,8 @@ def plan_estimates(
     """The rows for a task that estimates numbers; the first one ships unless beaten.
 
     With sources beside the target, a row draws on them where its strategy can (a class attribute
-    ``draws = True``, and an option `alone`); the same without them is then a control.
+    ``draws = True``, and an option `alone`); the same without them is then a control. So is a
+    pretrained network with random weights.
 
     Args:
         strategy: a name, or "auto": the candidates of `ESTIMATING`.
@@ -228,17 +229,18 @@ def plan_estimates(
             if backbone_name in unusable:
                 continue
             backbone = load_backbone(backbone_name) if backbone_name else chosen
-            built = build_strategy(name, options)
-            if not (around[SOURCES] and getattr(built, "draws", False)):
-                row = Row(backbone, name, built, role)
+            built = alone = build_strategy(name, options)
+            rows = [Row(backbone, name, built, role)]
+            if around[SOURCES] and getattr(built, "draws", False):
+                alone = replace(built, alone=True)  # type: ignore[type-var]
+                drawing = Row(backbone, name, built, "candidate", draws=(SOURCES,))
+                without = Row(backbone, name, alone, "control", ALONE)
+                rows = [drawing, without] if role == "candidate" else [without]
+            if rows[0].pretrained and role == "candidate" and isinstance(backbone, Trainable):
+                blank = backbone.with_random_weights(0)
+                rows.append(Row(blank, name, alone, "control"))
+            for row in rows:
                 found.setdefault(row.name, row)
-                continue
-            drawing = Row(backbone, name, built, "candidate", draws=(SOURCES,))
-            alone = replace(built, alone=True)  # type: ignore[type-var]
-            without = Row(backbone, name, alone, "control", ALONE)
-            if role == "candidate":
-                found.setdefault(drawing.name, drawing)
-            found.setdefault(without.name, without)
     return tuple(found.values())
 
 
