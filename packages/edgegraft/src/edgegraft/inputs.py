@@ -20,7 +20,7 @@ from edgegraft.data.split import few_shot
 from edgegraft.data.task_checks import trouble_of
 from edgegraft.tasks.task import Task
 from edgegraft_edge.errors import DataError, EdgegraftError, OptionError, Problem
-from edgegraft_edge.signal import UNLABELLED, Array, Spec, Windows, WindowSpec
+from edgegraft_edge.signal import Array, Spec, Windows, WindowSpec
 from edgegraft_edge.windowing import bind_windows
 
 Data = str | PathLike[str] | Windows | Dataset
@@ -457,8 +457,3 @@ def _gathering() -> Iterator[Callable[..., Any]]:
     yield attempt
     if errors:
         raise type(errors[0])(chain.from_iterable(error.problems for error in errors))
-
-
-def blank(windows: Windows) -> Windows:
-    """The windows without their labels."""
-    return replace(windows, y=np.full(len(windows), UNLABELLED))

@@ -36,7 +36,33 @@ _MEMBERS = "covariance, covariance-own, ridge, ridge-pulled, last, seasonal-naiv
 
 
 @dataclass(frozen=True)
-class ForecastBlend:
+class Fitted:
+    """What strategies share that fit filters and choose by the last part of the training time."""
+
+    tasks: ClassVar[tuple[str, ...]] = ("forecasting",)
+    draws: ClassVar[bool] = True
+    name: ClassVar[str] = ""
+
+    held_out: float = field(
+        default=0.25, metadata={"help": "share of the time that is held out, the last of it"}
+    )
+    refit: bool = field(
+        default=True, metadata={"help": "fit again on everything once all is chosen"}
+    )
+    alone: bool = field(default=False, metadata={"help": "learn nothing from sources"})
+
+    def __post_init__(self) -> None:
+        _check_share(self.held_out)
+
+    def adapt(
+        self, backbone: Backbone, train: Windows, task: Task, *, seed: int, watch: Watch = unwatched
+    ) -> Adapted:
+        """Fit on windows that the task has split; nothing is drawn at random."""
+        return _adapted(self.name, self, backbone, train, task, seed)
+
+
+@dataclass(frozen=True)
+class ForecastBlend(Fitted):
     """An average of linear forecasts, weighed by the last part of the training time.
 
     Members are filters from a covariance of few numbers, shared by all channels or pulled to
@@ -45,59 +71,24 @@ class ForecastBlend:
     covariances count. With sources, everything is pulled to what was learned from them.
     """
 
-    tasks: ClassVar[tuple[str, ...]] = ("forecasting",)
-    draws: ClassVar[bool] = True
+    name: ClassVar[str] = "forecast-blend"
 
     members: tuple[str, ...] = field(
         default=("covariance", "covariance-own", "ridge", "ridge-pulled"),
         metadata={"help": f"what is averaged: {_MEMBERS}"},
     )
-    held_out: float = field(
-        default=0.25, metadata={"help": "share of the time that is held out, the last of it"}
-    )
-    refit: bool = field(
-        default=True, metadata={"help": "fit again on everything once all is chosen"}
-    )
-    alone: bool = field(default=False, metadata={"help": "learn nothing from sources"})
 
     def __post_init__(self) -> None:
         Setting((), 1, self.members)
-        _check_share(self.held_out)
-
-    def adapt(
-        self, backbone: Backbone, train: Windows, task: Task, *, seed: int, watch: Watch = unwatched
-    ) -> Adapted:
-        """Fit on windows that the task has split; nothing is drawn at random."""
-        return _adapted("forecast-blend", self, backbone, train, task, seed)
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
-class ForecastRidge:
+class ForecastRidge(Fitted):
     """One ridge filter for all channels, its strength by the last part of the training time."""
 
-    tasks: ClassVar[tuple[str, ...]] = ("forecasting",)
-    draws: ClassVar[bool] = True
-
-    held_out: float = field(
-        default=0.25, metadata={"help": "share of the time that is held out, the last of it"}
-    )
-    refit: bool = field(
-        default=True, metadata={"help": "fit again on everything once all is chosen"}
-    )
-    alone: bool = field(default=False, metadata={"help": "learn nothing from sources"})
-
-    def __post_init__(self) -> None:
-        _check_share(self.held_out)
-
-    @property
-    def members(self) -> tuple[str, ...]:
-        return ("ridge",)
-
-    def adapt(
-        self, backbone: Backbone, train: Windows, task: Task, *, seed: int, watch: Watch = unwatched
-    ) -> Adapted:
-        """Fit on windows that the task has split; nothing is drawn at random."""
-        return _adapted("forecast-ridge", self, backbone, train, task, seed)
+    name: ClassVar[str] = "forecast-ridge"
+    members: ClassVar[tuple[str, ...]] = ("ridge",)
 
 
 @dataclass(frozen=True)
