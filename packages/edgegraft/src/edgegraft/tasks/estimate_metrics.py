@@ -41,11 +41,12 @@ def estimate_metrics(
     [3.2, 3.67, 0.5, 4.0]
     """
     point = outputs.levels.index(POINT)
+    sizes = outputs.n_targets, len(outputs.levels)
 
     def parts(table: Array, truth: Array) -> tuple[Array, Array, Array]:
         """Values (n, n_targets, n_levels), truth with zeros for gaps, and what is known."""
-        values = np.asarray(table, dtype=np.float64).reshape(len(table), -1, len(outputs.levels))
-        truth = np.asarray(truth, dtype=np.float64).reshape(len(table), -1)
+        values = np.asarray(table, dtype=np.float64).reshape(len(table), *sizes)
+        truth = np.asarray(truth, dtype=np.float64).reshape(len(table), sizes[0])
         known = np.isfinite(truth)
         return values, np.where(known, truth, 0.0), known
 

@@ -1,4 +1,4 @@
-"""Metrics: how far probabilities agree with labels, and predictions with measured values.
+"""Metrics: how far probabilities agree with labels; of estimates see `estimate_metrics`.
 
 Classification metrics take probabilities (n_windows, n_classes) and codes int (n_windows,), the
 positions of the true classes. A code outside ``0 .. n_classes - 1`` (by custom -1) is a class
@@ -268,46 +268,3 @@ def calibration_bins(probabilities: Array, codes: Array) -> tuple[CalibrationBin
         )
         for index in np.flatnonzero(count)
     )
-
-
-# Regression: predictions and targets, float (n_windows,) or (n_windows, n_targets).
-
-
-def mse(predictions: Array, targets: Array) -> float:
-    """Mean squared error, in the squared unit of the target."""
-    gap = np.asarray(predictions, dtype=np.float64) - np.asarray(targets, dtype=np.float64)
-    return float(np.mean(gap**2)) if gap.size else float("nan")
-
-
-def rmse(predictions: Array, targets: Array) -> float:
-    """Root of the mean squared error, in the unit of the target."""
-    return float(np.sqrt(mse(predictions, targets)))
-
-
-def mae(predictions: Array, targets: Array) -> float:
-    """Mean absolute error, in the unit of the target."""
-    gap = np.asarray(predictions, dtype=np.float64) - np.asarray(targets, dtype=np.float64)
-    return float(np.mean(np.abs(gap))) if gap.size else float("nan")
-
-
-def r2(predictions: Array, targets: Array) -> float:
-    """Share of the variance explained, mean over targets; a constant target gives 1 if met, else 0.
-
-    >>> r2(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0]))
-    1.0
-    """
-    targets = np.asarray(targets, dtype=np.float64)
-    if not targets.size:
-        return float("nan")
-    left = ((np.asarray(predictions, dtype=np.float64) - targets) ** 2).sum(axis=0)
-    spread = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
-    explained = np.where(spread > 0, 1 - _ratio(left, spread), np.where(left == 0, 1.0, 0.0))
-    return float(np.mean(explained))
-
-
-REGRESSION: Mapping[str, Callable[[Array, Array], float]] = {
-    "mse": mse,
-    "rmse": rmse,
-    "mae": mae,
-    "r2": r2,
-}
